@@ -1,0 +1,94 @@
+# Everything happens in one virtual environment, .venv. A stamp file in it says
+# that a part is installed, so that the second run of a target starts at once.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The interpreter that makes .venv: the first that runs (a pyenv shim may not),
+# has venv, and for which TensorFlow has a build. Pins are tested on 3.11 first.
+PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13; do \
+	$$python -c 'import sys, ensurepip; \
+	sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+# make demo runs on this backend, make test and make bench on each of those.
+KERAS_BACKEND ?= tensorflow
+BACKENDS ?= tensorflow jax torch
+UNKNOWN := $(filter-out tensorflow jax torch,$(KERAS_BACKEND) $(BACKENDS))
+$(if $(UNKNOWN),$(error no backend $(UNKNOWN): take tensorflow, jax or torch))
+# Passed on: make demo ARGS="--seeds 1", make test ARGS="-k mimo".
+ARGS ?=
+
+INSTALL := $(BIN)/python -m pip install -qq -c requirements-test.txt
+# A SavedModel is served by TensorFlow, whatever trained it.
+BACKEND_STAMPS = $(patsubst %,$(VENV)/.backend-%,$(sort tensorflow $(BACKENDS)))
+# PyTorch cannot write one, so its demo does without.
+DEMO_STAMPS = $(patsubst %,$(VENV)/.backend-%,$(sort $(KERAS_BACKEND) \
+	$(if $(filter torch,$(KERAS_BACKEND)),,tensorflow)))
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help demo test lint format bench install clean
+# Two pip runs must not meet in one environment.
+.NOTPARALLEL:
+# The stamps of the backends are made by a pattern: keep them.
+.SECONDARY:
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) \
+		| awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.examples $(DEMO_STAMPS) ## run the quick start (KERAS_BACKEND=jax, ARGS="--seeds 1")
+	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python examples/quickstart.py $(ARGS)
+
+test: install ## run the tests on each of BACKENDS (BACKENDS=jax, ARGS="-k mimo")
+	@failed=; for backend in $(BACKENDS); do \
+		echo "== tests on $$backend"; \
+		KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(ARGS) \
+			|| failed="$$failed $$backend"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "tests failed on:$$failed"; exit 1; fi
+
+lint: $(VENV)/.lint ## check style and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(VENV)/.lint ## repair style and format where that is safe
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/.examples $(BACKEND_STAMPS) ## measure the cost of a step on each of BACKENDS
+	@set -e; for backend in $(BACKENDS); do \
+		echo "== step cost on $$backend"; \
+		KERAS_BACKEND=$$backend $(BIN)/python benchmarks/step_cost.py $(ARGS); \
+	done
+
+install: $(VENV)/.test $(BACKEND_STAMPS) ## install what make test needs, and no more
+
+clean: ## remove .venv and all that was built or cached
+	rm -rf $(VENV) build dist *.egg-info served_model
+	rm -rf .hypothesis .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@[ -n "$(PYTHON)" ] || { \
+		echo "no Python 3.11, 3.12 or 3.13 with venv found: set PYTHON"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.lint: requirements-test.txt | $(VENV)/.created
+	$(INSTALL) ruff
+	@touch $@
+
+$(VENV)/.examples: pyproject.toml requirements-test.txt | $(VENV)/.created
+	$(INSTALL) -e '.[examples]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml requirements-test.txt | $(VENV)/.created
+	$(INSTALL) -e '.[test]'
+	@touch $@
+
+$(VENV)/.backend-%: requirements-test.txt | $(VENV)/.created
+	@grep -E '^$*(-cpu)?==' requirements-test.txt > $(VENV)/$*.txt
+	@echo "installing $*, which can take a few minutes"
+	$(INSTALL) -r $(VENV)/$*.txt
+	@touch $@

@@ -1,0 +1,35 @@
+"""Balanced training by multi-objective optimisation, for Keras 3."""
+
+from keras_mimo import combiners
+from keras_mimo import objectives
+from keras_mimo.combiners import BalancedGradientCombiner
+from keras_mimo.combiners import ConstantCombiner
+from keras_mimo.combiners import MeanCombiner
+from keras_mimo.combiners import MGDACombiner
+from keras_mimo.combiners import MIMOCombiner
+from keras_mimo.combiners import SumCombiner
+from keras_mimo.export import inference_model
+from keras_mimo.fusion import MultimodalModel
+from keras_mimo.fusion import late_fusion
+from keras_mimo.model import BalancedModel
+from keras_mimo.objectives import Modalities
+from keras_mimo.objectives import Outputs
+from keras_mimo.version import __version__
+
+__all__ = [
+    "BalancedGradientCombiner",
+    "BalancedModel",
+    "ConstantCombiner",
+    "MGDACombiner",
+    "MIMOCombiner",
+    "MeanCombiner",
+    "Modalities",
+    "MultimodalModel",
+    "Outputs",
+    "SumCombiner",
+    "__version__",
+    "combiners",
+    "inference_model",
+    "late_fusion",
+    "objectives",
+]

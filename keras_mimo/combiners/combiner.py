@@ -1,0 +1,208 @@
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_mimo")
+class BalancedGradientCombiner(keras.layers.Layer):
+    """Base class: turns K losses (and their Gramian) into K weights.
+
+    A model updates its variables along `sum_k weights_k * g_k`, where `g_k` is
+    the gradient of objective `k`. A combiner decides the weights. It also works
+    outside a model, on plain arrays.
+
+    To write a combiner, set `needs`, implement `call()`, and register the class
+    with `keras.saving.register_keras_serializable`. `__call__()` takes care of
+    what all combiners share, so that `call()` can assume finite values:
+
+    - Losses and Gramian arrive as `float32` (or `float64`, where the caller
+      gives `float64`) whatever the dtype policy.
+    - An objective that is not active has loss 0 and a zero row and column, and
+      its weight is set to 0 afterwards.
+    - With no active objective all weights are 0. With one, a combiner that
+      needs the Gramian is not asked: that objective gets weight 1.
+    - A non-finite loss or Gramian is handled as plain Keras would handle it:
+      every active objective gets the same weight and the non-finite value
+      reaches the optimizer, where `LossScaleOptimizer` skips the step, and the
+      logs, where `keras.callbacks.TerminateOnNaN` sees it. The state of the
+      combiner keeps its last value.
+
+    Attributes:
+        needs: `"losses"` (one backward pass, Keras' own training step) or
+            `"gramian"` (K backward passes from one forward pass).
+        min_objectives: The smallest number of objectives that makes sense.
+        objective_names: List of K strings, set by `build()`.
+
+    Example:
+
+    ```python
+    @keras.saving.register_keras_serializable(package="my_package")
+    class InverseLossCombiner(keras_mimo.combiners.BalancedGradientCombiner):
+        needs = "losses"
+
+        def call(self, losses, gramian=None, active=None, training=True):
+            return 1.0 / (losses + 1e-6)
+    ```
+    """
+
+    needs = "losses"
+    min_objectives = 2
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.objective_names = None
+
+    def build(self, objective_names):
+        """Creates the combiner's state for the named objectives.
+
+        Args:
+            objective_names: List of K distinct strings.
+
+        Raises:
+            ValueError: If there are fewer objectives than the combiner needs,
+                or if two have the same name.
+        """
+        names = list(objective_names)
+        if len(set(names)) != len(names):
+            raise ValueError(
+                f"The objectives of {type(self).__name__} must have distinct "
+                f"names. Received: objective_names={names}"
+            )
+        if len(names) < self.min_objectives:
+            raise ValueError(
+                f"{type(self).__name__} needs at least {self.min_objectives} "
+                f"objectives to balance. Received: objective_names={names}"
+            )
+        self.objective_names = names
+
+    def __call__(self, losses, gramian=None, active=None, training=True):
+        """Computes the weights of the objectives.
+
+        Args:
+            losses: Tensor of shape `(K,)`.
+            gramian: Tensor of shape `(K, K)`, the inner products of the
+                objectives' gradients. Required if `needs` is `"gramian"`.
+            active: Optional boolean tensor of shape `(K,)`: which objectives
+                are present in the batch. Defaults to all of them.
+            training: Boolean. State is updated only if `True`.
+
+        Returns:
+            Tensor of shape `(K,)`, `float32` or `float64`.
+
+        Raises:
+            ValueError: If `gramian` is missing where it is needed, or if a
+                shape does not fit the number of objectives.
+        """
+        losses = _as_float(losses)
+        gramian = None if gramian is None else _as_float(gramian)
+        self._check_shapes(losses, gramian)
+        if not self.built:
+            self.build([f"objective_{k}" for k in range(losses.shape[0])])
+        if active is None:
+            active = ops.ones((len(self.objective_names),), dtype="bool")
+        active = ops.cast(active, "bool")
+
+        losses, losses_finite = _finite(losses, active)
+        finite = losses_finite
+        if gramian is not None:
+            pairs = ops.expand_dims(active, 0) & ops.expand_dims(active, 1)
+            gramian, gramian_finite = _finite(gramian, pairs)
+            finite = finite & gramian_finite
+
+        before = [ops.convert_to_tensor(v) for v in self.non_trainable_weights]
+        weights = self.call(losses, gramian, active, training)
+        keep = finite if training else ops.zeros_like(finite)
+        for variable, value in zip(
+            self.non_trainable_weights, before, strict=True
+        ):
+            variable.assign(ops.where(keep, variable, value))
+
+        uniform = ops.cast(active, weights.dtype)
+        usual = finite
+        if self.needs != "losses":
+            usual = usual & (ops.sum(uniform) > 1)
+        return ops.where(active, ops.where(usual, weights, uniform), 0.0)
+
+    def call(self, losses, gramian=None, active=None, training=True):
+        """Computes the weights; implemented by subclasses.
+
+        Args:
+            losses: Tensor of shape `(K,)`, 0 where not active.
+            gramian: Tensor of shape `(K, K)`, 0 where not active, or `None`.
+            active: Boolean tensor of shape `(K,)`.
+            training: Boolean.
+
+        Returns:
+            Tensor of shape `(K,)`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not implement `call()`."
+        )
+
+    def scalarize(self, losses, weights, active):
+        """The scalar that is descended, and logged as `loss`.
+
+        By default `sum_k weights_k * losses_k` for combiners of losses, with no
+        gradient through the weights, and the plain sum of the active losses
+        for combiners of gradients, which descend no fixed scalar.
+
+        Args:
+            losses: Tensor of shape `(K,)`.
+            weights: Tensor of shape `(K,)`: what `__call__()` returned.
+            active: Boolean tensor of shape `(K,)`.
+
+        Returns:
+            Scalar tensor. Its gradient with respect to `losses` must be
+            `weights` for combiners of losses.
+        """
+        losses = ops.where(active, losses, 0.0)
+        if self.needs != "losses":
+            return ops.sum(losses)
+        return ops.sum(ops.stop_gradient(weights) * losses)
+
+    def _check_shapes(self, losses, gramian):
+        count = len(self.objective_names) if self.built else losses.shape[-1]
+        if tuple(losses.shape) != (count,):
+            raise ValueError(
+                f"`losses` must have shape {(count,)}, one entry per "
+                f"objective. Received: losses.shape={tuple(losses.shape)}"
+            )
+        if gramian is None:
+            if self.needs != "losses":
+                raise ValueError(
+                    f"{type(self).__name__} needs the argument `gramian`, of "
+                    f"shape {(count, count)}. Received: gramian=None"
+                )
+        elif tuple(gramian.shape) != (count, count):
+            raise ValueError(
+                f"`gramian` must have shape {(count, count)}. "
+                f"Received: gramian.shape={tuple(gramian.shape)}"
+            )
+
+    def get_build_config(self):
+        if self.objective_names is None:
+            return None
+        return {"objective_names": self.objective_names}
+
+    def build_from_config(self, config):
+        if config:
+            self.build(config["objective_names"])
+
+    def load_own_variables(self, store):
+        # A file written without this combiner holds nothing for it.
+        if store.keys():
+            super().load_own_variables(store)
+
+
+def _as_float(x):
+    x = ops.convert_to_tensor(x)
+    if keras.backend.standardize_dtype(x.dtype) == "float64":
+        return x
+    return ops.cast(x, "float32")
+
+
+def _finite(x, present):
+    """Zeroes what is absent, and everything if anything present is NaN."""
+    x = ops.where(present, x, ops.zeros_like(x))
+    finite = ops.all(ops.isfinite(x))
+    return ops.where(finite, x, ops.zeros_like(x)), finite

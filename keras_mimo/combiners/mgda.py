@@ -1,0 +1,5 @@
+from keras_mimo.combiners.combiner import BalancedGradientCombiner
+
+
+class MGDACombiner(BalancedGradientCombiner):
+    needs = "gramian"

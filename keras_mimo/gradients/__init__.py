@@ -1,0 +1,25 @@
+import importlib
+
+import keras
+
+from keras_mimo.gradients.balanced import balanced_gradients
+
+__all__ = ["balanced_gradients", "engine"]
+
+TRAINING_BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def engine():
+    """The module of this folder that serves the current Keras backend.
+
+    Raises:
+        ValueError: If the backend can't train.
+    """
+    name = keras.backend.backend()
+    if name not in TRAINING_BACKENDS:
+        raise ValueError(
+            "Balanced training needs a backend that can train, one of "
+            f"{TRAINING_BACKENDS}. Received: KERAS_BACKEND={name!r}, which is "
+            "for inference only."
+        )
+    return importlib.import_module(f"keras_mimo.gradients.{name}")

@@ -1,0 +1,99 @@
+import jax
+import jax.numpy as jnp
+import keras
+
+
+def gramian(matrix):
+    # The default precision of a matrix product is lower on GPU and TPU.
+    return jnp.matmul(matrix, matrix.T, precision=jax.lax.Precision.HIGHEST)
+
+
+class Pullback:
+    """Gradients of the outputs of one forward pass, one row at a time."""
+
+    def __init__(self, pull, outputs):
+        self._pull = pull
+        self._outputs = outputs
+        self.num_objectives = len(outputs) - 1
+
+    def row(self, k, indices):
+        unit = [float(j == k) for j in range(len(self._outputs))]
+        return self._gradients(unit, indices)
+
+    def weighted(self, weights, indices):
+        cotangents = [weights[k] for k in range(self.num_objectives)]
+        return self._gradients([*cotangents, 0.0], indices)
+
+    def _gradients(self, cotangents, indices):
+        cotangents = tuple(
+            jnp.asarray(c, dtype=output.dtype)
+            for c, output in zip(cotangents, self._outputs, strict=True)
+        )
+        (gradients,) = self._pull(cotangents)
+        return [gradients[index] for index in indices]
+
+
+def train_step(model, state, data):
+    """One step of a combiner of gradients, in the terms of `JAXTrainer`."""
+    trainable, non_trainable, optimizer_values, metrics = state
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    optimizer = model.optimizer
+
+    with keras.StatelessScope(
+        list(zip(optimizer.variables, optimizer_values, strict=True))
+    ):
+        scale = optimizer.scale_loss(jnp.ones(()))
+
+    def forward(trainable):
+        y_pred, new_non_trainable, layer_losses = model.stateless_call(
+            trainable,
+            non_trainable,
+            x,
+            return_losses=True,
+            **model._training_argument(),
+        )
+        model._losses_override = list(layer_losses)
+        with _scope(model, trainable, new_non_trainable, metrics) as scope:
+            losses, active, additional = model._objective_losses(
+                y, y_pred, sample_weight
+            )
+        model._losses_override = []
+        outputs = (*losses, sum(additional, jnp.zeros(())))
+        scaled = tuple(output * scale for output in outputs)
+        updates = _non_trainable_and_metrics(model, scope)
+        return scaled, (outputs, active, y_pred, updates)
+
+    _, pull, (outputs, active, y_pred, updates) = jax.vjp(
+        forward, trainable, has_aux=True
+    )
+    with _scope(model, trainable, *updates) as scope:
+        gradients = model._combine_gradients(
+            Pullback(pull, outputs), gramian, outputs[:-1], active, scale
+        )
+        total = model._logged_loss(outputs[:-1], active, [outputs[-1]])
+    non_trainable, metrics = _non_trainable_and_metrics(model, scope)
+
+    trainable, optimizer_values = optimizer.stateless_apply(
+        optimizer_values, gradients, trainable
+    )
+    logs, metrics = model._update_metrics_variables(
+        metrics, total, x, y, y_pred, sample_weight
+    )
+    return logs, (trainable, non_trainable, optimizer_values, metrics)
+
+
+def _scope(model, trainable, non_trainable, metrics):
+    return keras.StatelessScope(
+        [
+            *zip(model.trainable_variables, trainable, strict=True),
+            *zip(model.non_trainable_variables, non_trainable, strict=True),
+            *zip(model.metrics_variables, metrics, strict=True),
+        ]
+    )
+
+
+def _non_trainable_and_metrics(model, scope):
+    return (
+        [scope.get_current_value(v) for v in model.non_trainable_variables],
+        [scope.get_current_value(v) for v in model.metrics_variables],
+    )

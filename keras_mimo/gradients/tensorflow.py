@@ -1,0 +1,64 @@
+import keras
+import tensorflow as tf
+
+
+def gramian(matrix):
+    # TensorFlow rounds float32 to TF32 in a GPU's matrix products.
+    if tf.config.list_logical_devices("GPU"):
+        return tf.stack(
+            [tf.reduce_sum(matrix * row, axis=1) for row in tf.unstack(matrix)]
+        )
+    return tf.matmul(matrix, matrix, transpose_b=True)
+
+
+class Pullback:
+    """Gradients of the outputs of one forward pass, one row at a time."""
+
+    def __init__(self, tape, outputs, variables):
+        self._tape = tape
+        self._outputs = outputs
+        self._variables = variables
+        self.num_objectives = len(outputs) - 1
+
+    def row(self, k, indices):
+        return self._gradients([self._outputs[k]], None, indices)
+
+    def weighted(self, weights, indices):
+        outputs = self._outputs[:-1]
+        weights = [
+            tf.cast(weight, output.dtype)
+            for weight, output in zip(tf.unstack(weights), outputs, strict=True)
+        ]
+        return self._gradients(outputs, weights, indices)
+
+    def _gradients(self, outputs, cotangents, indices):
+        gradients = self._tape.gradient(
+            outputs,
+            [self._variables[index] for index in indices],
+            output_gradients=cotangents,
+        )
+        # The gradient of an embedding is a tf.IndexedSlices.
+        return [g if g is None else tf.convert_to_tensor(g) for g in gradients]
+
+
+def train_step(model, data):
+    """One step of a combiner of gradients, in the terms of Keras' trainer."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    variables = model.trainable_weights
+    with tf.GradientTape(persistent=True) as tape:
+        y_pred = model(x, **model._training_argument())
+        losses, active, additional = model._objective_losses(
+            y, y_pred, sample_weight
+        )
+        scale = model.optimizer.scale_loss(tf.ones(()))
+        outputs = [
+            tf.cast(scale, loss.dtype) * loss
+            for loss in [*losses, sum(additional, tf.zeros(()))]
+        ]
+    model._track_loss(model._logged_loss(losses, active, additional), x)
+    gradients = model._combine_gradients(
+        Pullback(tape, outputs, variables), gramian, losses, active, scale
+    )
+    del tape
+    model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)

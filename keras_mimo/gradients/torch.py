@@ -1,0 +1,66 @@
+import keras
+import torch
+
+
+def gramian(matrix):
+    # A user may have allowed TF32 in a GPU's matrix products.
+    if matrix.is_cuda and torch.backends.cuda.matmul.allow_tf32:
+        return torch.stack([(matrix * row).sum(dim=1) for row in matrix])
+    return matrix @ matrix.T
+
+
+class Pullback:
+    """Gradients of the outputs of one forward pass, one row at a time."""
+
+    def __init__(self, outputs, variables):
+        self._outputs = outputs
+        self._values = [variable.value for variable in variables]
+        self.num_objectives = len(outputs) - 1
+
+    def row(self, k, indices):
+        return self._gradients([self._outputs[k]], None, indices)
+
+    def weighted(self, weights, indices):
+        outputs = self._outputs[:-1]
+        weights = [
+            weight.to(output.dtype)
+            for weight, output in zip(weights, outputs, strict=True)
+        ]
+        return self._gradients(outputs, weights, indices)
+
+    def _gradients(self, outputs, cotangents, indices):
+        if cotangents is None:
+            cotangents = [None] * len(outputs)
+        pairs = [
+            pair
+            for pair in zip(outputs, cotangents, strict=True)
+            if pair[0].requires_grad
+        ]
+        if not pairs:
+            return [None] * len(indices)
+        return torch.autograd.grad(
+            [output for output, _ in pairs],
+            [self._values[index] for index in indices],
+            grad_outputs=[cotangent for _, cotangent in pairs],
+            retain_graph=True,
+            allow_unused=True,
+        )
+
+
+def train_step(model, data):
+    """One step of a combiner of gradients, in the terms of Keras' trainer."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    variables = model.trainable_weights[:]
+    y_pred = model(x, **model._training_argument())
+    losses, active, additional = model._objective_losses(
+        y, y_pred, sample_weight
+    )
+    model._track_loss(model._logged_loss(losses, active, additional), x)
+    scale = model.optimizer.scale_loss(torch.ones((), device=losses[0].device))
+    outputs = [scale * loss for loss in [*losses, sum(additional, 0.0 * scale)]]
+    gradients = model._combine_gradients(
+        Pullback(outputs, variables), gramian, losses, active, scale
+    )
+    with torch.no_grad():
+        model.optimizer.apply(gradients, variables)
+    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)

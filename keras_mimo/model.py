@@ -1,0 +1,287 @@
+import contextlib
+
+import keras
+from keras import ops
+from keras import tree
+
+from keras_mimo import gradients
+from keras_mimo._keras import CompileMetrics
+from keras_mimo._keras import unscale_loss_for_distribution
+from keras_mimo.balanced_variables import check_balanced_variables
+from keras_mimo.balanced_variables import resolve_balanced_variables
+from keras_mimo.balanced_variables import variable_paths
+from keras_mimo.combiners import BalancedGradientCombiner
+from keras_mimo.combiners import ConstantCombiner
+from keras_mimo.compiled import CompiledObjectives
+from keras_mimo.objectives import Objective
+from keras_mimo.objectives import Outputs
+
+
+@keras.saving.register_keras_serializable(package="keras_mimo")
+class BalancedModel(keras.Model):
+    """A `keras.Model` whose objectives are balanced by a combiner.
+
+    Built and used like `keras.Model`, functionally or by subclassing. All that
+    is new are three arguments of `compile()`. Without them it is a
+    `keras.Model`.
+
+    Example:
+
+    ```python
+    inputs = keras.Input((16,), name="x")
+    shared = keras.layers.Dense(32, activation="relu")(inputs)
+    outputs = {
+        "depth": keras.layers.Dense(1, name="depth")(shared),
+        "label": keras.layers.Dense(5, name="label")(shared),
+    }
+    model = keras_mimo.BalancedModel(inputs, outputs)
+    model.compile(
+        "adam",
+        loss={
+            "depth": "mse",
+            "label": keras.losses.SparseCategoricalCrossentropy(True),
+        },
+        combiner=keras_mimo.MGDACombiner(),
+    )
+    ```
+    """
+
+    def default_objectives(self):
+        """The objective for `objectives=None`."""
+        return Outputs()
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
+        objectives=None,
+        combiner=None,
+        balanced_variables=None,
+    ):
+        """Configures the model for training.
+
+        Args:
+            optimizer: As in `keras.Model.compile()`, like all arguments up to
+                `auto_scale_loss`.
+            loss: As in Keras. With a combiner, each loss is an objective,
+                several losses on one output among them.
+            loss_weights: As in Keras. An objective is the weighted loss.
+            metrics: As in Keras.
+            weighted_metrics: As in Keras.
+            run_eagerly: As in Keras.
+            steps_per_execution: As in Keras.
+            jit_compile: As in Keras.
+            auto_scale_loss: As in Keras.
+            objectives: What is balanced, a `keras_mimo.objectives.Objective`.
+                Defaults to `default_objectives()`: `Outputs()`, one objective
+                per compiled loss, for this class.
+            combiner: How it is balanced, a `BalancedGradientCombiner`.
+                Defaults to `None`: plain Keras.
+            balanced_variables: Variables over which the Gramian of a combiner
+                that needs gradients is taken: a list of variables or of their
+                paths, or a function of a variable that returns a boolean. Every
+                trainable variable is updated with the same weights, whether it
+                is in the list or not. Defaults to all trainable variables.
+
+        Raises:
+            TypeError: If `combiner` or `objectives` is of the wrong type.
+            ValueError: If the backend can't train, or if an argument does not
+                fit the others.
+        """
+        optimizer = keras.optimizers.get(optimizer)
+        arguments = dict(
+            optimizer=optimizer,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
+            objectives=objectives,
+            combiner=combiner,
+            balanced_variables=balanced_variables,
+        )
+        _check_type("combiner", combiner, BalancedGradientCombiner)
+        _check_type("objectives", objectives, Objective)
+        check_balanced_variables(balanced_variables)
+        objective = (objectives or self.default_objectives()).copy()
+        if combiner is None and objective.default_weights() is not None:
+            combiner = ConstantCombiner(objective.default_weights())
+        output_names = getattr(self, "output_names", None)
+        if combiner is not None:
+            gradients.engine()
+            objective.compile(loss, loss_weights, output_names)
+            if output_names is not None:
+                metrics = objective.expand_metrics(metrics, output_names)
+                weighted_metrics = objective.expand_metrics(
+                    weighted_metrics, output_names
+                )
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
+        )
+        # Not tracked: the combiner's state is no weight of the model.
+        object.__setattr__(self, "_compile_arguments", arguments)
+        if combiner is not None:
+            self._compile_loss = CompiledObjectives(objective, combiner)
+
+    def get_compile_config(self):
+        if not self.compiled:
+            return {}
+        arguments = dict(self._compile_arguments)
+        arguments["balanced_variables"] = variable_paths(
+            arguments["balanced_variables"], self.trainable_weights
+        )
+        return keras.saving.serialize_keras_object(arguments)
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        if self._balanced is None:
+            return super().compute_loss(
+                x, y, y_pred, sample_weight, training=training
+            )
+        losses, active, additional = self._objective_losses(
+            y, y_pred, sample_weight
+        )
+        scalar = self._balanced.scalar(losses, active, training)
+        return sum(additional, scalar)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        if self._balanced is not None:
+            y = self.objectives.targets(y, y_pred)
+            self._expand_late_metrics(y_pred)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def train_step(self, *args):
+        if self._balanced is None or self.combiner.needs == "losses":
+            return super().train_step(*args)
+        return gradients.engine().train_step(self, *args)
+
+    def evaluate(self, *args, **kwargs):
+        with self._evaluation():
+            return super().evaluate(*args, **kwargs)
+
+    def test_on_batch(self, *args, **kwargs):
+        with self._evaluation():
+            return super().test_on_batch(*args, **kwargs)
+
+    @property
+    def metrics(self):
+        metrics = super().metrics
+        if self._balanced is not None and not self._evaluates:
+            metrics = metrics + self._balanced.training_metrics
+        return metrics
+
+    @property
+    def variables(self):
+        variables = super().variables
+        if self.combiner is None:
+            return variables
+        return variables + self.combiner.variables
+
+    @property
+    def combiner(self):
+        """The combiner that the model was compiled with, or `None`."""
+        return self._balanced and self._balanced.combiner
+
+    @property
+    def objectives(self):
+        """The objective that the model was compiled with, or `None`."""
+        return self._balanced and self._balanced.objective
+
+    @property
+    def _balanced(self):
+        compiled = getattr(self, "_compile_loss", None)
+        return compiled if isinstance(compiled, CompiledObjectives) else None
+
+    # Weights and conflict exist in training only; evaluation leaves them alone.
+    _evaluates = False
+
+    @contextlib.contextmanager
+    def _evaluation(self):
+        before, self._evaluates = self._evaluates, True
+        try:
+            yield
+        finally:
+            self._evaluates = before
+
+    def _expand_late_metrics(self, y_pred):
+        """Expands the metrics of a subclassed model, once its outputs show."""
+        compiled = self._compile_metrics
+        if compiled is None or compiled.built or hasattr(self, "output_names"):
+            return
+        if not isinstance(y_pred, dict):
+            return
+        names = list(y_pred)
+        arguments = self._compile_arguments
+        self._compile_metrics = CompileMetrics(
+            self.objectives.expand_metrics(arguments["metrics"], names),
+            self.objectives.expand_metrics(arguments["weighted_metrics"], names),
+            output_names=names,
+        )
+
+    # What the gradient engines need to know of a model.
+
+    def _training_argument(self):
+        return {"training": True} if self._call_has_training_arg else {}
+
+    def _objective_losses(self, y, y_pred, sample_weight):
+        """The K losses, the active mask, and the losses of layers."""
+        losses, active = self._balanced.losses(y, y_pred, sample_weight)
+        additional = [self._aggregate_additional_loss(x) for x in self.losses]
+        return losses, active, additional
+
+    def _logged_loss(self, losses, active, additional):
+        return sum(additional, self._balanced.scalar(losses, active, True))
+
+    def _track_loss(self, loss, x):
+        first = next(leaf for leaf in tree.flatten(x) if leaf is not None)
+        self._loss_tracker.update_state(
+            unscale_loss_for_distribution(loss),
+            sample_weight=ops.shape(first)[0],
+        )
+
+    def _combine_gradients(self, pullback, gramian, losses, active, scale):
+        balanced, others = resolve_balanced_variables(
+            self._compile_arguments["balanced_variables"],
+            self.trainable_weights,
+        )
+
+        def weigh(scaled_gramian):
+            return self._balanced.weights(
+                losses, scaled_gramian / scale / scale, active
+            )
+
+        return gradients.balanced_gradients(
+            pullback, gramian, weigh, balanced, others
+        )
+
+
+def _check_type(argument, value, expected):
+    if value is not None and not isinstance(value, expected):
+        raise TypeError(
+            f"`{argument}` must be an instance of `{expected.__name__}`. "
+            f"Received: {argument}={value} of type {type(value)}"
+        )

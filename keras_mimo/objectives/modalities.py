@@ -1,0 +1,78 @@
+import keras
+from keras import tree
+
+from keras_mimo.objectives.outputs import Outputs
+
+
+@keras.saving.register_keras_serializable(package="keras_mimo")
+class Modalities(Outputs):
+    """One label, scored against the fused output and each modality's own.
+
+    `y` stays the single array that the user has: every output is scored against
+    it, with the same loss (or with a loss of its own, in a dict), the same
+    sample weights and the same metrics: `metrics=["accuracy"]` is reported for
+    every output.
+
+    Without a combiner the model is trained jointly: the fused loss alone is
+    descended, and every output is still reported.
+
+    Args:
+        fused: Name of the fused output; all others are uni-modal.
+            Defaults to `"fused"`, the name that `keras_mimo.late_fusion` gives.
+
+    Raises:
+        ValueError: At compile or build time, if no output is called `fused` or
+            if there is no other output.
+    """
+
+    def __init__(self, fused="fused"):
+        super().__init__()
+        self.fused = fused
+
+    def compile(self, loss, loss_weights, output_names):
+        super().compile(loss, loss_weights, output_names)
+        if output_names is not None:
+            self._check_names(output_names)
+
+    def targets(self, y, y_pred):
+        if tree.is_nested(y) or not tree.is_nested(y_pred):
+            return y
+        return tree.map_structure(lambda _: y, y_pred)
+
+    def expand_metrics(self, metrics, output_names):
+        if not isinstance(metrics, (list, tuple)):
+            return metrics
+        if any(tree.is_nested(metric) for metric in metrics):
+            return metrics
+        first, *others = output_names
+        expanded = {name: [_copy(m) for m in metrics] for name in others}
+        return {first: list(metrics), **expanded}
+
+    def default_weights(self):
+        return {self.fused: 1.0}
+
+    def get_config(self):
+        return {**super().get_config(), "fused": self.fused}
+
+    def _build(self, records):
+        super()._build(records)
+        self._check_names(self.names)
+
+    def _check_names(self, names):
+        if self.fused not in names:
+            raise ValueError(
+                f"`fused` must name one of the outputs {list(names)}. "
+                f"Received: fused={self.fused!r}"
+            )
+        if len(names) < 2:
+            raise ValueError(
+                "`Modalities` needs the fused output and at least one output "
+                f"of a modality. Received: outputs {list(names)}"
+            )
+
+
+def _copy(metric):
+    """A metric instance holds state, so every output needs its own."""
+    if isinstance(metric, keras.metrics.Metric):
+        return type(metric).from_config(metric.get_config())
+    return metric

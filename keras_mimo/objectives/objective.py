@@ -1,0 +1,75 @@
+from keras.saving import register_keras_serializable
+
+
+@register_keras_serializable(package="keras_mimo")
+class Objective:
+    """Base class: what is balanced.
+
+    An `Objective` turns a batch's labels and predictions into K named scalar
+    losses. `BalancedModel.compile()` hands it the user's `loss` and
+    `loss_weights`; the first call builds it, after which `names` is known.
+
+    Attributes:
+        names: List of K strings, one per objective; `None` before the first
+            call.
+        metrics: List of `keras.metrics.Metric` that the objective itself keeps
+            up to date, each named `<objective>_loss`.
+    """
+
+    def __init__(self):
+        self.names = None
+        self.metrics = []
+
+    def compile(self, loss, loss_weights, output_names):
+        """Receives what the user gave to `model.compile()`.
+
+        Args:
+            loss: The `loss` argument.
+            loss_weights: The `loss_weights` argument.
+            output_names: List of the model's output names, or `None` for a
+                subclassed model.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not implement `compile()`."
+        )
+
+    def __call__(self, y, y_pred, sample_weight=None):
+        """Computes the losses of a batch.
+
+        Args:
+            y: Labels, as given to `fit()`.
+            y_pred: What the model returned.
+            sample_weight: Sample weights, as given to `fit()`.
+
+        Returns:
+            Tuple `(losses, active)`: a list of K scalar tensors (a list, so
+            that each gradient walks its own part of the model only), and a
+            boolean tensor of shape `(K,)`, true where the batch holds data for
+            that objective.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not implement `__call__()`."
+        )
+
+    def targets(self, y, y_pred):
+        """The labels in the structure of `y_pred`, as metrics expect them."""
+        return y
+
+    def expand_metrics(self, metrics, output_names):
+        """The `metrics` argument in the form that Keras expects."""
+        return metrics
+
+    def default_weights(self):
+        """Objective weights for `combiner=None`; `None` means plain Keras."""
+        return None
+
+    def get_config(self):
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def copy(self):
+        """A fresh, unbuilt objective with the same configuration."""
+        return type(self).from_config(self.get_config())

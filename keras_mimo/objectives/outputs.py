@@ -1,0 +1,191 @@
+import keras
+from keras import ops
+from keras import tree
+
+from keras_mimo._keras import CompileLoss
+from keras_mimo._keras import unscale_loss_for_distribution
+from keras_mimo.objectives.objective import Objective
+from keras_mimo.objectives.recorder import Recorder
+
+
+@keras.saving.register_keras_serializable(package="keras_mimo")
+class Outputs(Objective):
+    """One objective per compiled loss: the natural choice for multi-task.
+
+    A model with several outputs has one objective per output that has a loss,
+    named like the output. Where an output has a list of losses, each of them is
+    an objective, named `<output>_<loss>`, or just `<loss>` where the model has
+    one output. (Plain Keras uses the first loss of a list on a single output
+    and drops the others without a word.)
+
+    `loss_weights`, masks, sample weights and reductions work as in Keras: an
+    objective is the weighted loss.
+
+    Example:
+
+    ```python
+    model = keras_mimo.BalancedModel(inputs, {"depth": depth, "label": label})
+    model.compile(
+        "adam",
+        loss={"depth": "mse", "label": "sparse_categorical_crossentropy"},
+        combiner=keras_mimo.MGDACombiner(),
+    )
+    ```
+    """
+
+    def compile(self, loss, loss_weights, output_names):
+        if loss is None:
+            raise ValueError(
+                "`loss` must be given where a `combiner` is. "
+                "Received: loss=None"
+            )
+        self._loss = loss
+        self._loss_weights = loss_weights
+        self._output_names = output_names
+        self._compile_loss = None
+        self._records = []
+        self._own_trackers = {}
+
+    def __call__(self, y, y_pred, sample_weight=None):
+        y = self.targets(y, y_pred)
+        if self._compile_loss is None:
+            loss, loss_weights = self._recorded(y_pred)
+            self._compile_loss = CompileLoss(
+                loss, loss_weights, output_names=self._output_names
+            )
+        self._records.clear()
+        self._compile_loss(y, y_pred, sample_weight)
+        records = list(self._records)
+        # The sink must not keep the tensors of a finished trace alive.
+        self._records.clear()
+        if self.names is None:
+            self._build(records)
+        self._track([v for _, values in records for v in values], y_pred)
+        losses = [v for recorder, vs in records for v in recorder.weigh(vs)]
+        return losses, ops.ones((len(losses),), dtype="bool")
+
+    def _recorded(self, y_pred):
+        """The user's losses and weights with a `Recorder` at every leaf."""
+        loss, weights = self._loss, self._loss_weights
+        if isinstance(weights, (int, float)):
+            weights = tree.map_structure(lambda _: weights, loss)
+        elif weights is None:
+            weights = tree.map_structure(lambda _: None, loss)
+        else:
+            weights = _match(loss, weights)
+        recorders = self._record(loss, weights, y_pred)
+        if self._loss_weights is None:
+            return recorders, None
+        keras_weights = tree.map_structure(
+            lambda r: 1.0 if r is None or r.weigh_sum else r.weights[0],
+            recorders,
+        )
+        return recorders, keras_weights
+
+    def _record(self, loss, weights, y_pred):
+        if loss is None:
+            return None
+        if not tree.is_nested(loss):
+            weight = 1.0 if weights is None else weights
+            return Recorder([loss], [weight], self._records, weigh_sum=False)
+        if isinstance(loss, dict):
+            return {
+                key: self._record(
+                    loss[key], weights[key], self._output(y_pred, key)
+                )
+                for key in loss
+            }
+        leaves = not any(tree.is_nested(item) for item in loss)
+        if leaves and not tree.is_nested(y_pred):
+            pairs = [
+                (item, 1.0 if weight is None else weight)
+                for item, weight in zip(loss, weights, strict=True)
+                if item is not None
+            ]
+            return Recorder(
+                [item for item, _ in pairs],
+                [weight for _, weight in pairs],
+                self._records,
+                weigh_sum=True,
+            )
+        predictions = tree.flatten(y_pred) if leaves else y_pred
+        if len(predictions) != len(loss):
+            raise ValueError(
+                "`loss` must have one entry for each output of the model. "
+                f"Received: loss={loss} for {len(predictions)} outputs"
+            )
+        return [
+            self._record(*item)
+            for item in zip(loss, weights, predictions, strict=True)
+        ]
+
+    def _output(self, y_pred, key):
+        if isinstance(y_pred, dict):
+            if key in y_pred:
+                return y_pred[key]
+        elif self._output_names and key in self._output_names:
+            return tree.flatten(y_pred)[self._output_names.index(key)]
+        known = list(y_pred) if isinstance(y_pred, dict) else self._output_names
+        raise ValueError(
+            "`loss` names an output that the model does not have: "
+            f"{key!r}. Its outputs are {known}."
+        )
+
+    def _build(self, records):
+        trackers = self._compile_loss.metrics
+        if len(records) > 1:
+            outputs = [m.name.removesuffix("_loss") for m in trackers]
+        else:
+            outputs = [(self._output_names or [None])[0]]
+        names = []
+        for output, (recorder, _) in zip(outputs, records, strict=True):
+            losses = recorder.loss_names
+            if len(losses) == 1:
+                names.append(output or losses[0])
+            elif len(records) == 1:
+                names.extend(losses)
+            else:
+                names.extend(f"{output}_{loss}" for loss in losses)
+        self.names = _unique(names)
+        # The metrics of Keras are right only where it sums several outputs.
+        shared = trackers if len(records) > 1 else []
+        known = {metric.name for metric in shared}
+        if len(self.names) > 1:
+            self._own_trackers = {
+                index: keras.metrics.Mean(name=f"{name}_loss")
+                for index, name in enumerate(self.names)
+                if f"{name}_loss" not in known
+            }
+        self.metrics = [*shared, *self._own_trackers.values()]
+
+    def _track(self, values, y_pred):
+        for index, tracker in self._own_trackers.items():
+            tracker.update_state(
+                unscale_loss_for_distribution(values[index]),
+                sample_weight=tree.flatten(y_pred)[0].shape[0],
+            )
+
+
+def _match(loss, weights):
+    """`loss_weights` in the structure of `loss`, by Keras' rules."""
+    try:
+        tree.assert_same_structure(loss, weights)
+        return weights
+    except ValueError:
+        flat = tree.flatten(weights)
+        if len(flat) != len(tree.flatten(loss)):
+            raise ValueError(
+                "`loss_weights` must have one entry for each loss. "
+                f"Received: loss={loss}, loss_weights={weights}"
+            ) from None
+        return tree.pack_sequence_as(loss, flat)
+
+
+def _unique(names):
+    counts = {}
+    unique = []
+    for name in names:
+        seen = counts.get(name, 0)
+        counts[name] = seen + 1
+        unique.append(f"{name}_{seen}" if seen else name)
+    return unique

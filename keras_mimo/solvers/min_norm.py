@@ -1,0 +1,62 @@
+from keras import ops
+
+from keras_mimo.solvers.nonnegative_qp import nonnegative_qp
+
+
+def min_norm(gramian, active):
+    """Weights of the shortest vector in the convex hull of K vectors.
+
+    `argmin w' G w` over `w >= 0` with `sum(w) == 1` and `w == 0` where not
+    active: exact for every K, in closed form for two.
+
+    Args:
+        gramian: Tensor of shape `(K, K)`, `float32` or `float64`: the inner
+            products of the vectors.
+        active: Boolean tensor of shape `(K,)`: the vectors that take part.
+
+    Returns:
+        Tensor of shape `(K,)`, with no gradient. All zeros if none is active.
+    """
+    gramian = ops.stop_gradient(gramian)
+    if gramian.shape[-1] == 2:
+        return _closed_form(gramian, active)
+    return _active_set(gramian, active)
+
+
+def _closed_form(gramian, active):
+    # Symmetric in the two, so that a small weight has a small error.
+    parts = ops.relu(ops.flip(ops.diagonal(gramian)) - gramian[0, 1])
+    total = ops.sum(parts)
+    weights = ops.where(total > 0, parts / ops.where(total > 0, total, 1), 0.5)
+    return ops.where(ops.all(active), weights, ops.cast(active, weights.dtype))
+
+
+def _active_set(gramian, active):
+    """Solves in the cosines, where vectors of any length count the same.
+
+    With `C` the cosines, `s` the norms and `c = min(s) / s`, the minimiser of
+    `z' (C + c c') z / 2 - c' z` over `z >= 0` is a multiple of `s * w`: the two
+    problems have the same optimality conditions. The term `c c'` bounds it
+    where 0 is in the convex hull.
+    """
+    squares = ops.diagonal(gramian)
+    positive = active & (squares > 0)
+    norms = ops.sqrt(ops.where(positive, squares, 1.0))
+    pairs = ops.expand_dims(positive, 0) & ops.expand_dims(positive, 1)
+    cosines = gramian / ops.expand_dims(norms, 0) / ops.expand_dims(norms, 1)
+    cosines = ops.where(pairs, cosines, 0.0)
+    largest = ops.max(norms)
+    smallest = ops.min(ops.where(positive, norms, largest))
+    inverse = ops.where(positive, smallest / norms, 0.0)
+
+    matrix = cosines + ops.expand_dims(inverse, 0) * ops.expand_dims(inverse, 1)
+    scaled = nonnegative_qp(matrix, ops.expand_dims(inverse, 0))[0]
+    weights = _normalize(scaled * inverse)
+    # A vector of length 0 is the shortest.
+    zero = ops.cast(active & (squares <= 0), weights.dtype)
+    return ops.where(ops.any(zero > 0), _normalize(zero), weights)
+
+
+def _normalize(weights):
+    total = ops.sum(weights)
+    return weights / ops.where(total > 0, total, 1.0)
