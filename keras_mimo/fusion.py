@@ -87,13 +87,14 @@ def late_fusion(encoders, num_classes, fusion="sum", head=None, name=None):
 
     Args:
         encoders: Dict from the name of a modality (ASCII letters, digits and
-            underscores, not `"fused"`) to a Keras model or layer that turns it
-            into features of shape `(batch, features)`. At least two. Encoders
-            keep the weights they have. They must know the shape of their
-            input: a functional model does, and so does a `keras.Sequential`
-            that starts with `keras.Input`. The input of a functional model may
-            be a dict or a list of tensors; the modality's input then has the
-            same structure. The same encoder under two names is shared.
+            underscores, a letter first, not `"fused"`) to a Keras model or
+            layer that turns it into features of shape `(batch, features)`. At
+            least two. Encoders keep the weights they have. They must know the
+            shape of their input: a functional model does, and so does a
+            `keras.Sequential` that starts with `keras.Input`. The input of a
+            functional model may be a dict or a list of tensors; the modality's
+            input then has the same structure. The same encoder under two names
+            is shared.
         num_classes: Positive integer, the width of the logits.
         fusion: `"sum"`: the fused logits are the sum of the logits of the
             modalities. `"concat"`: the fused logits have a head of their own,
@@ -147,6 +148,8 @@ def late_fusion(encoders, num_classes, fusion="sum", head=None, name=None):
             f"Received: fusion={fusion!r}"
         )
 
+    # Keras layers refuse the integers of NumPy, such as `max(y) + 1`.
+    num_classes = int(num_classes)
     renamed = {}
     inputs = {}
     features = {}
@@ -194,7 +197,7 @@ def _call_as(name, layer, x, renamed):
     choose often equal that of the modality, which its input must have.
     """
     if id(layer) not in renamed:
-        inner = _like(x, lambda path: path[-1] if path else None)
+        inner = _like(x, lambda path: "_".join(map(str, path)) or None)
         renamed[id(layer)] = keras.Model(inner, layer(inner), name=name)
     return renamed[id(layer)](x)
 
@@ -236,11 +239,18 @@ def _like(structure, name):
 
 
 def _layer_of(head, output):
-    layer = head(output) if callable(head) else head
-    if not callable(head) or not isinstance(layer, keras.Layer):
+    # A layer is callable too, but what it returns is a tensor.
+    if isinstance(head, keras.Layer) or not callable(head):
         raise TypeError(
             "`head` must be a function of the name of an output that returns a "
-            f"Keras layer. Received: head={head}"
+            f"Keras layer. Received: head={head} of type {type(head)}"
+        )
+    layer = head(output)
+    if not isinstance(layer, keras.Layer):
+        raise TypeError(
+            "`head` must be a function of the name of an output that returns a "
+            f"Keras layer. Received: head={head}, which returned {layer!r} for "
+            f"the output {output!r}"
         )
     return layer
 
@@ -265,11 +275,11 @@ def _check_encoders(encoders):
         )
     for modality, encoder in encoders.items():
         if not isinstance(modality, str) or not re.fullmatch(
-            "[A-Za-z0-9][A-Za-z0-9_]*", modality
+            "[A-Za-z][A-Za-z0-9_]*", modality
         ):
             raise ValueError(
                 "The keys of `encoders` must be strings of ASCII letters, "
-                "digits and underscores, with a letter or a digit first. "
+                "digits and underscores, with a letter first. "
                 f"Received: {modality!r}"
             )
         if modality == "fused":

@@ -6,6 +6,7 @@ from keras import tree
 
 from keras_mimo import gradients
 from keras_mimo._keras import CompileMetrics
+from keras_mimo._keras import Functional
 from keras_mimo._keras import unscale_loss_for_distribution
 from keras_mimo.balanced_variables import check_balanced_variables
 from keras_mimo.balanced_variables import resolve_balanced_variables
@@ -45,6 +46,11 @@ class BalancedModel(keras.Model):
     )
     ```
     """
+
+    def __new__(cls, *args, **kwargs):
+        if _describes_a_graph(args, kwargs) and not issubclass(cls, Functional):
+            cls = _functional(cls)
+        return super().__new__(cls, *args, **kwargs)
 
     def default_objectives(self):
         """The objective for `objectives=None`."""
@@ -140,6 +146,10 @@ class BalancedModel(keras.Model):
         object.__setattr__(self, "_compile_arguments", arguments)
         if combiner is not None:
             self._compile_loss = CompiledObjectives(objective, combiner)
+            if self.built:
+                resolve_balanced_variables(
+                    balanced_variables, self.trainable_weights
+                )
 
     def get_compile_config(self):
         if not self.compiled:
@@ -234,13 +244,15 @@ class BalancedModel(keras.Model):
             return
         if not isinstance(y_pred, dict):
             return
+        given = [
+            self._compile_arguments["metrics"],
+            self._compile_arguments["weighted_metrics"],
+        ]
         names = list(y_pred)
-        arguments = self._compile_arguments
-        self._compile_metrics = CompileMetrics(
-            self.objectives.expand_metrics(arguments["metrics"], names),
-            self.objectives.expand_metrics(arguments["weighted_metrics"], names),
-            output_names=names,
-        )
+        expanded = [self.objectives.expand_metrics(m, names) for m in given]
+        if expanded != given:
+            compiled = CompileMetrics(*expanded, output_names=names)
+            object.__setattr__(self, "_compile_metrics", compiled)
 
     # What the gradient engines need to know of a model.
 
@@ -277,6 +289,32 @@ class BalancedModel(keras.Model):
         return gradients.balanced_gradients(
             pullback, gramian, weigh, balanced, others
         )
+
+
+@keras.saving.register_keras_serializable(package="keras_mimo")
+class FunctionalBalancedModel(BalancedModel, Functional):
+    """What `BalancedModel(inputs, outputs)` makes."""
+
+
+def _describes_a_graph(args, kwargs):
+    """Whether a model's arguments are those of the functional API."""
+    given = len(args) + ("inputs" in kwargs) + ("outputs" in kwargs)
+    return given == 2
+
+
+def _functional(cls):
+    """The functional form of a class.
+
+    Left to itself Keras would put `Functional` above `BalancedModel`, after
+    which no other model could subclass it.
+    """
+    if cls is BalancedModel:
+        return FunctionalBalancedModel
+    cls.__bases__ = tuple(
+        _functional(base) if issubclass(base, BalancedModel) else base
+        for base in cls.__bases__
+    )
+    return cls
 
 
 def _check_type(argument, value, expected):

@@ -90,6 +90,20 @@ def one_head(cls):
     return cls(inputs, layers.Dense(3, name="left")(x))
 
 
+def dense(cls):
+    """Small enough for the compiler of PyTorch, which takes its time."""
+    inputs = keras.Input((5,), name="b")
+    x = layers.Dense(4, activation="tanh")(inputs)
+    x = layers.Dropout(0.3, seed=3)(x)
+    return cls(
+        inputs,
+        {
+            "left": layers.Dense(3, name="left")(x),
+            "right": layers.Dense(1, name="right")(x),
+        },
+    )
+
+
 def masked_sequences(cls):
     tokens = keras.Input((6,), dtype="int32", name="tokens")
     x = layers.Embedding(11, 4, mask_zero=True)(tokens)
@@ -257,7 +271,11 @@ CASES = {
     ),
     "unreached_variable": case(unreached_variable),
     "adam": case(optimizer=lambda: keras.optimizers.AdamW(1e-3)),
-    "jit_compile": case(compile_options={"jit_compile": True}),
+    "jit_compile": case(
+        dense,
+        data=lambda rng: (features(rng)["b"], labels(rng)),
+        compile_options={"jit_compile": True},
+    ),
     "no_jit_compile": case(compile_options={"jit_compile": False}),
     "loss_scale_factor": case(
         optimizer=lambda: keras.optimizers.SGD(1e-2, loss_scale_factor=64.0)

@@ -94,28 +94,32 @@ class BalancedGradientCombiner(keras.layers.Layer):
                 shape does not fit the number of objectives.
         """
         losses = _as_float(losses)
-        gramian = None if gramian is None else _as_float(gramian)
-        self._check_shapes(losses, gramian)
+        if gramian is not None:
+            gramian = _as_float(gramian)
+            losses, gramian = _same_dtype(losses, gramian)
+        if active is None:
+            active = ops.ones_like(losses, dtype="bool")
+        active = ops.cast(active, "bool")
+        self._check_shapes(losses, gramian, active)
         if not self.built:
             self.build([f"objective_{k}" for k in range(losses.shape[0])])
-        if active is None:
-            active = ops.ones((len(self.objective_names),), dtype="bool")
-        active = ops.cast(active, "bool")
 
-        losses, losses_finite = _finite(losses, active)
-        finite = losses_finite
+        losses, finite = _finite(losses, active)
         if gramian is not None:
             pairs = ops.expand_dims(active, 0) & ops.expand_dims(active, 1)
             gramian, gramian_finite = _finite(gramian, pairs)
             finite = finite & gramian_finite
 
-        before = [ops.convert_to_tensor(v) for v in self.non_trainable_weights]
+        # Copies: PyTorch assigns in place.
+        before = [ops.copy(v) for v in self.non_trainable_weights]
         weights = self.call(losses, gramian, active, training)
         keep = finite if training else ops.zeros_like(finite)
         for variable, value in zip(
             self.non_trainable_weights, before, strict=True
         ):
-            variable.assign(ops.where(keep, variable, value))
+            variable.assign(
+                ops.where(keep, ops.convert_to_tensor(variable), value)
+            )
 
         uniform = ops.cast(active, weights.dtype)
         usual = finite
@@ -160,12 +164,19 @@ class BalancedGradientCombiner(keras.layers.Layer):
             return ops.sum(losses)
         return ops.sum(ops.stop_gradient(weights) * losses)
 
-    def _check_shapes(self, losses, gramian):
-        count = len(self.objective_names) if self.built else losses.shape[-1]
+    def _check_shapes(self, losses, gramian, active):
+        count = losses.shape[0] if len(losses.shape) else "K"
+        if self.built:
+            count = len(self.objective_names)
         if tuple(losses.shape) != (count,):
             raise ValueError(
-                f"`losses` must have shape {(count,)}, one entry per "
+                f"`losses` must have shape ({count},), one entry per "
                 f"objective. Received: losses.shape={tuple(losses.shape)}"
+            )
+        if tuple(active.shape) != (count,):
+            raise ValueError(
+                f"`active` must have shape {(count,)}. "
+                f"Received: active.shape={tuple(active.shape)}"
             )
         if gramian is None:
             if self.needs != "losses":
@@ -199,6 +210,12 @@ def _as_float(x):
     if keras.backend.standardize_dtype(x.dtype) == "float64":
         return x
     return ops.cast(x, "float32")
+
+
+def _same_dtype(a, b):
+    dtypes = {keras.backend.standardize_dtype(x.dtype) for x in (a, b)}
+    widest = "float64" if "float64" in dtypes else "float32"
+    return ops.cast(a, widest), ops.cast(b, widest)
 
 
 def _finite(x, present):

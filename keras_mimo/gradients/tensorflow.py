@@ -44,7 +44,6 @@ class Pullback:
 def train_step(model, data):
     """One step of a combiner of gradients, in the terms of Keras' trainer."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    variables = model.trainable_weights
     with tf.GradientTape(persistent=True) as tape:
         y_pred = model(x, **model._training_argument())
         losses, active, additional = model._objective_losses(
@@ -55,6 +54,7 @@ def train_step(model, data):
             tf.cast(scale, loss.dtype) * loss
             for loss in [*losses, sum(additional, tf.zeros(()))]
         ]
+    variables = model.trainable_weights
     model._track_loss(model._logged_loss(losses, active, additional), x)
     gradients = model._combine_gradients(
         Pullback(tape, outputs, variables), gramian, losses, active, scale

@@ -1,6 +1,9 @@
 import keras
 import torch
 
+# A compiled forward pass may otherwise free what the second pullback reads.
+torch._functorch.config.donated_buffer = False
+
 
 def gramian(matrix):
     # A user may have allowed TF32 in a GPU's matrix products.
@@ -50,8 +53,8 @@ class Pullback:
 def train_step(model, data):
     """One step of a combiner of gradients, in the terms of Keras' trainer."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    variables = model.trainable_weights[:]
     y_pred = model(x, **model._training_argument())
+    variables = model.trainable_weights
     losses, active, additional = model._objective_losses(
         y, y_pred, sample_weight
     )

@@ -14,8 +14,9 @@ def nonnegative_qp(matrix, vector):
     `residual' p > 0`, so one entering index at least moves off its bound.
 
     Where it stops, `|Q z - b|` on the support and `max(b - Q z, 0)` off it are
-    at most `2 * K * eps * (|b| + |Q| z)`: rounding, also where `Q` is singular.
-    There the minimiser is not unique, and one of modest size is returned.
+    at most `2 * K * eps * (|b| + |Q| z)`, which is rounding. Where `Q` is
+    singular the minimiser is not unique, one of modest size is returned, and a
+    badly conditioned support can leave some tens of that off it.
 
     Args:
         matrix: Tensor of shape `(K, K)`, `float32` or `float64`, positive

@@ -1,0 +1,338 @@
+"""What a balanced training step costs, relative to the plain Keras step.
+
+Run it once per backend, on an idle machine:
+
+    KERAS_BACKEND=jax python benchmarks/step_cost.py
+    KERAS_BACKEND=torch python benchmarks/step_cost.py --models mlp --rounds 5
+
+`make bench` runs it on all three. It prints one table per model and writes all
+figures to a JSON file.
+
+Every column is the same model with K heads, compiled in another way, and steps
+through its own compiled train function, as `fit` does. All columns are timed in
+turn in every round. A ratio compares two times of one round, so that whatever
+else the machine does disturbs both; reported are the median and the quartiles
+over the rounds. It is wall time: what a user waits for, and it does not count
+the threads of a pool that spin while they wait, as CPU time does.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import importlib
+import json
+import math
+import os
+import platform
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+from keras import layers
+
+import keras_mimo
+
+BACKEND = keras.backend.backend()
+BATCH_SIZE = 64
+NUM_CLASSES = 10
+# Long enough for the clock and the scheduler, short enough to interleave.
+BLOCK_SECONDS = 0.1
+
+# A combiner of losses adds K numbers and no backward pass.
+LOSSES_TARGET = 1.05
+# One forward pass and K backward passes, in prototypes on two CPU cores: see
+# KERAS.md 2.2, the upper end where it gives a range.
+LOOP_TARGETS = {
+    ("cnn", "jax"): {2: 1.47, 4: 2.43, 8: 4.3, 16: 8.2},
+    ("cnn", "tensorflow"): {2: 1.73, 4: 2.94, 8: 5.6, 16: 10.5},
+    ("cnn", "torch"): {2: 1.75, 4: 2.99, 8: 5.3, 16: 9.9},
+    ("mlp", "jax"): {2: 1.77, 4: 2.35, 8: 4.2, 16: 12.0},
+    ("mlp", "tensorflow"): {2: 1.35, 4: 1.73, 8: 2.6, 16: 4.6},
+    ("mlp", "torch"): {2: 1.62, 4: 2.5, 8: 4.3, 16: 6.1},
+}
+
+
+def loop_target(model_name, count):
+    return LOOP_TARGETS[model_name, BACKEND].get(count)
+
+
+def cnn(cls, names):
+    """Three convolutions and a dense layer that all heads share."""
+    inputs = x = keras.Input((32, 32, 3))
+    for filters, strides in ((32, 1), (64, 2), (128, 2)):
+        x = layers.Conv2D(
+            filters, 3, strides=strides, padding="same", use_bias=False
+        )(x)
+        x = layers.BatchNormalization()(x)
+        x = layers.Activation("relu")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dropout(0.2)(x)
+    x = layers.Dense(128, activation="relu", name="last_shared")(x)
+    return cls(inputs, _heads(x, names))
+
+
+def mlp(cls, names):
+    """Three dense layers that all heads share."""
+    inputs = x = keras.Input((128,))
+    for units, name in ((512, "first"), (512, "second"), (256, "last_shared")):
+        x = layers.Dense(units, use_bias=False, name=name)(x)
+        x = layers.BatchNormalization(name=f"{name}_norm")(x)
+        x = layers.Activation("relu")(x)
+        x = layers.Dropout(0.2)(x)
+    return cls(inputs, _heads(x, names))
+
+
+def _heads(x, names):
+    return {name: layers.Dense(NUM_CLASSES, name=name)(x) for name in names}
+
+
+MODELS = {"cnn": cnn, "mlp": mlp}
+
+
+def in_last_shared_block(variable):
+    return variable.path.startswith("last_shared")
+
+
+@dataclasses.dataclass
+class Column:
+    """A way to compile the model, beside the plain one."""
+
+    name: str
+    combiner: type
+    balanced_variables: object = None
+
+    def compile_options(self):
+        return {
+            "combiner": self.combiner(),
+            "balanced_variables": self.balanced_variables,
+        }
+
+    def target(self, model_name, count):
+        """The ratio not to exceed, `None` where none is set."""
+        if self.combiner.needs == "losses":
+            return LOSSES_TARGET
+        return loop_target(model_name, count)
+
+
+COLUMNS = [
+    Column("MIMO", keras_mimo.MIMOCombiner),
+    Column("Sum", keras_mimo.SumCombiner),
+    Column("MGDA", keras_mimo.MGDACombiner),
+    Column("MGDA, last block", keras_mimo.MGDACombiner, in_last_shared_block),
+]
+
+
+class TrainingLoop:
+    """Steps a compiled model through its train function, on one batch.
+
+    The model must not be used in another way: on JAX its state lives here.
+    """
+
+    def __init__(self, model, x, y):
+        # Builds and compiles everything.
+        model.train_on_batch(x, y)
+        self._train_function = model.train_function
+        self._batch = (x, y, None)
+        self._state = tuple(
+            [variable.value for variable in variables]
+            for variables in (
+                model.trainable_variables,
+                model.non_trainable_variables,
+                model.optimizer.variables,
+                model.metrics_variables,
+            )
+        )
+
+    def run(self, steps):
+        """Runs the steps and returns once the device has finished them."""
+        if BACKEND == "jax":
+            self._run_stateless(steps)
+            return
+        for _ in range(steps):
+            logs = self._train_function([self._batch])
+        keras.ops.convert_to_numpy(logs["loss"])
+
+    def _run_stateless(self, steps):
+        import jax
+
+        for _ in range(steps):
+            _, self._state = self._train_function(
+                self._state, iter([self._batch])
+            )
+        jax.block_until_ready(self._state)
+
+    def seconds(self, steps):
+        """Seconds per step."""
+        # Caches and allocator still hold what another model left there.
+        self.run(1)
+        start = time.perf_counter()
+        self.run(steps)
+        return (time.perf_counter() - start) / steps
+
+
+def training_loop(model_name, names, column=None):
+    """A compiled model in its loop, the plain one if there is no column."""
+    cls = keras.Model if column is None else keras_mimo.BalancedModel
+    model = MODELS[model_name](cls, names)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(
+        # The weights stay: no column converges into denormal numbers.
+        keras.optimizers.Adam(learning_rate=0.0),
+        {name: loss for name in names},
+        **(column.compile_options() if column else {}),
+    )
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(BATCH_SIZE, *model.input_shape[1:]))
+    y = {name: rng.integers(NUM_CLASSES, size=BATCH_SIZE) for name in names}
+    return TrainingLoop(
+        model,
+        keras.ops.convert_to_tensor(x, "float32"),
+        {name: keras.ops.convert_to_tensor(y[name]) for name in names},
+    )
+
+
+def measure(model_name, count, rounds):
+    """Times all columns of one model with `count` heads.
+
+    Returns:
+        Dict of results, as it is written to the JSON file.
+    """
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    names = ["fused", *(f"head_{index}" for index in range(1, count))]
+    loops = [
+        training_loop(model_name, names, column) for column in (None, *COLUMNS)
+    ]
+    # The first step of all compiles, and the clock wants a warm plain step.
+    for loop in loops:
+        loop.run(2)
+    steps = math.ceil(BLOCK_SECONDS / loops[0].seconds(1))
+    times = np.array(
+        [[loop.seconds(steps) for loop in loops] for _ in range(rounds)]
+    )
+    plain = times[:, 0]
+    return {
+        "model": model_name,
+        "objectives": count,
+        "rounds": rounds,
+        "steps_per_round": steps,
+        "plain_milliseconds": spread(1000 * plain),
+        "loop_target": loop_target(model_name, count),
+        "columns": [
+            summarize(column, own, plain, column.target(model_name, count))
+            for column, own in zip(COLUMNS, times[:, 1:].T, strict=True)
+        ],
+    }
+
+
+def summarize(column, seconds, plain_seconds, target):
+    ratio = spread(seconds / plain_seconds)
+    return {
+        "name": column.name,
+        "milliseconds": spread(1000 * seconds),
+        "ratio": ratio,
+        "target": target,
+        "met": None if target is None else ratio["median"] <= target,
+    }
+
+
+def spread(values):
+    lower, median, upper = np.percentile(values, (25, 50, 75))
+    return {
+        "lower_quartile": float(lower),
+        "median": float(median),
+        "upper_quartile": float(upper),
+    }
+
+
+def table_head():
+    titles = ["K", "plain ms", *(column.name for column in COLUMNS)]
+    titles += ["KERAS.md loop", "targets met"]
+    return [_row(titles), _row(["---"] * len(titles))]
+
+
+def table_row(result):
+    plain = result["plain_milliseconds"]["median"]
+    loop = result["loop_target"]
+    cells = [str(result["objectives"]), f"{plain:.1f}"]
+    for column in result["columns"]:
+        ratio = column["ratio"]
+        cells.append(
+            f"{ratio['median']:.2f} ({ratio['lower_quartile']:.2f} to "
+            f"{ratio['upper_quartile']:.2f})"
+        )
+    cells.append("none" if loop is None else f"{loop:.2f}")
+    missed = [c["name"] for c in result["columns"] if c["met"] is False]
+    cells.append("no: " + ", ".join(missed) if missed else "yes")
+    return _row(cells)
+
+
+def _row(cells):
+    return "| " + " | ".join(cells) + " |"
+
+
+def machine():
+    backend = importlib.import_module(BACKEND)
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "keras_mimo": keras_mimo.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "backend": BACKEND,
+        "backend_version": backend.__version__,
+        "date": datetime.datetime.now(datetime.UTC).isoformat("T", "seconds"),
+    }
+
+
+def _cpu_name():
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        description="Ratio of a balanced training step to the plain Keras step."
+    )
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument(
+        "--objectives", nargs="+", type=int, default=[2, 4, 8, 16]
+    )
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument(
+        "--output", type=Path, default=Path(f"step_cost_{BACKEND}.json")
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    options = parse(arguments)
+    report = {"machine": machine(), "results": []}
+    print(" · ".join(str(value) for value in report["machine"].values()))
+    print(
+        f"Wall time of a step over that of the plain step, median (quartiles) "
+        f"of {options.rounds} rounds. Targets: MIMO and Sum at most "
+        f"{LOSSES_TARGET}, MGDA at most the loop column."
+    )
+    for model_name in options.models:
+        print(f"\n### {model_name}\n", *table_head(), sep="\n")
+        for count in options.objectives:
+            result = measure(model_name, count, options.rounds)
+            report["results"].append(result)
+            print(table_row(result), flush=True)
+            options.output.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
