@@ -122,7 +122,7 @@ class BalancedModel(keras.Model):
         objective = (objectives or self.default_objectives()).copy()
         if combiner is None and objective.default_weights() is not None:
             combiner = ConstantCombiner(objective.default_weights())
-        output_names = getattr(self, "output_names", None)
+        output_names = self._known_output_names()
         if combiner is not None:
             gradients.engine()
             objective.compile(loss, loss_weights, output_names)
@@ -226,6 +226,13 @@ class BalancedModel(keras.Model):
         compiled = getattr(self, "_compile_loss", None)
         return compiled if isinstance(compiled, CompiledObjectives) else None
 
+    def _known_output_names(self):
+        """Output names of a functional model; `None` before others run."""
+        names = getattr(self, "output_names", None)
+        if names is not None and isinstance(self.output, dict):
+            return list(self.output)
+        return names
+
     # Weights and conflict exist in training only; evaluation leaves them alone.
     _evaluates = False
 
@@ -240,15 +247,15 @@ class BalancedModel(keras.Model):
     def _expand_late_metrics(self, y_pred):
         """Expands the metrics of a subclassed model, once its outputs show."""
         compiled = self._compile_metrics
-        if compiled is None or compiled.built or hasattr(self, "output_names"):
+        if compiled is None or compiled.built:
             return
-        if not isinstance(y_pred, dict):
+        if self._known_output_names() or not isinstance(y_pred, dict):
             return
         given = [
             self._compile_arguments["metrics"],
             self._compile_arguments["weighted_metrics"],
         ]
-        names = list(y_pred)
+        names = sorted(y_pred)
         expanded = [self.objectives.expand_metrics(m, names) for m in given]
         if expanded != given:
             compiled = CompileMetrics(*expanded, output_names=names)

@@ -32,7 +32,7 @@ class Modalities(Outputs):
     def compile(self, loss, loss_weights, output_names):
         super().compile(loss, loss_weights, output_names)
         if output_names is not None:
-            self._check_names(output_names)
+            self.check_names(output_names)
 
     def targets(self, y, y_pred):
         if tree.is_nested(y) or not tree.is_nested(y_pred):
@@ -54,11 +54,7 @@ class Modalities(Outputs):
     def get_config(self):
         return {**super().get_config(), "fused": self.fused}
 
-    def _build(self, records):
-        super()._build(records)
-        self._check_names(self.names)
-
-    def _check_names(self, names):
+    def check_names(self, names):
         if self.fused not in names:
             raise ValueError(
                 f"`fused` must name one of the outputs {list(names)}. "

@@ -64,9 +64,22 @@ class Outputs(Objective):
         losses = [v for recorder, vs in records for v in recorder.weigh(vs)]
         return losses, ops.ones((len(losses),), dtype="bool")
 
+    def check_names(self, names):
+        """Raises `ValueError` where the objectives are not as they must be."""
+
     def _recorded(self, y_pred):
         """The user's losses and weights with a `Recorder` at every leaf."""
         loss, weights = self._loss, self._loss_weights
+        if isinstance(y_pred, dict) and not tree.is_nested(loss):
+            # JAX sorts the outputs of a subclassed model, others do not.
+            names = self._output_names or sorted(y_pred)
+            loss = {name: loss for name in names}
+            if isinstance(weights, (list, tuple)):
+                raise ValueError(
+                    "`loss_weights` must be a dict where the outputs are a "
+                    f"dict. Received: loss_weights={weights} for the outputs "
+                    f"{names}"
+                )
         if isinstance(weights, (int, float)):
             weights = tree.map_structure(lambda _: weights, loss)
         elif weights is None:
@@ -146,7 +159,9 @@ class Outputs(Objective):
                 names.extend(losses)
             else:
                 names.extend(f"{output}_{loss}" for loss in losses)
-        self.names = _unique(names)
+        names = _unique(names)
+        self.check_names(names)
+        self.names = names
         # The metrics of Keras are right only where it sums several outputs.
         shared = trackers if len(records) > 1 else []
         known = {metric.name for metric in shared}
