@@ -185,9 +185,13 @@ class BalancedModel(keras.Model):
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def train_step(self, *args):
-        if self._balanced is None or self.combiner.needs == "losses":
+        if self._balanced is None:
             return super().train_step(*args)
-        return gradients.engine().train_step(self, *args)
+        engine = gradients.engine()
+        _check_replicas(engine.replicas())
+        if self.combiner.needs == "losses":
+            return super().train_step(*args)
+        return engine.train_step(self, *args)
 
     def evaluate(self, *args, **kwargs):
         with self._evaluation():
@@ -322,6 +326,16 @@ def _functional(cls):
         for base in cls.__bases__
     )
     return cls
+
+
+def _check_replicas(count):
+    if count > 1:
+        raise ValueError(
+            "A combiner needs the losses and gradients of the whole batch, and "
+            "they are not reduced across replicas yet. Train on one device, or "
+            "with `keras.distribution` on JAX. "
+            f"Received: {count} replicas"
+        )
 
 
 def _check_type(argument, value, expected):

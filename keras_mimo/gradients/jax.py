@@ -3,6 +3,11 @@ import jax.numpy as jnp
 import keras
 
 
+def replicas():
+    # One program sees the whole batch, however many devices share it.
+    return 1
+
+
 def gramian(matrix):
     # The default precision of a matrix product is lower on GPU and TPU.
     return jnp.matmul(matrix, matrix.T, precision=jax.lax.Precision.HIGHEST)

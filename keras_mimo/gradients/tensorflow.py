@@ -2,6 +2,10 @@ import keras
 import tensorflow as tf
 
 
+def replicas():
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
 def gramian(matrix):
     # TensorFlow rounds float32 to TF32 in a GPU's matrix products.
     if tf.config.list_logical_devices("GPU"):

@@ -5,6 +5,12 @@ import torch
 torch._functorch.config.donated_buffer = False
 
 
+def replicas():
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return 1
+
+
 def gramian(matrix):
     # A user may have allowed TF32 in a GPU's matrix products.
     if matrix.is_cuda and torch.backends.cuda.matmul.allow_tf32:
