@@ -346,6 +346,46 @@ def test_mimo_gradient_equals_the_hand_written_one():
     np.testing.assert_allclose(logs["loss"], scalar, rtol=1e-6)
 
 
+def test_mimo_gradient_weighs_the_unimodal_gradients_by_their_softmax():
+    """Against the gradients of each loss alone, taken by plain Keras."""
+    x, y = data()
+    targets = {"fused": y["right"], "a": 2 * y["right"], "b": y["right"] - 1}
+    inputs = keras.Input((6,))
+    shared = layers.Dense(8, activation="tanh")(inputs)
+    outputs = {name: layers.Dense(1)(shared) for name in targets}
+    start = keras.Model(inputs, outputs).get_weights()
+
+    def step(cls, **options):
+        model = cls(inputs, outputs)
+        model.set_weights(start)
+        model.compile(keras.optimizers.SGD(1.0), **options)
+        logs = model.train_on_batch(x, targets, return_dict=True)
+        moved = zip(start, model.get_weights(), strict=True)
+        return [old - new for old, new in moved], logs
+
+    rows, losses = {}, {}
+    for name in targets:
+        loss = {key: "mse" if key == name else None for key in targets}
+        rows[name], logs = step(keras.Model, loss=loss)
+        losses[name] = logs["loss"]
+    actual, logs = step(
+        keras_mimo.BalancedModel,
+        loss={name: "mse" for name in targets},
+        combiner=keras_mimo.MIMOCombiner(penalty=0.7, smoothing=2.0),
+    )
+    p = np.exp([losses["a"] / 2.0, losses["b"] / 2.0])
+    scalar = losses["fused"] + 0.7 * 2.0 * np.log(p.mean())
+    p /= p.sum()
+    assert 0.05 < p[0] < 0.95
+    expected = [
+        fused + 0.7 * (p[0] * a + p[1] * b)
+        for fused, a, b in zip(*rows.values(), strict=True)
+    ]
+    assert_equal(actual, expected, 1e-6)
+    np.testing.assert_allclose(logs["loss"], scalar, rtol=1e-5)
+    np.testing.assert_allclose(logs["a_weight"], 0.7 * p[0], rtol=1e-5)
+
+
 def test_mgda_step_descends_every_objective_of_a_real_model():
     for seed in range(5):
         x, y = data(seed=seed)
