@@ -1,42 +1,56 @@
-def resolve_balanced_variables(spec, variables):
+def resolve_balanced_variables(spec, model):
     """Splits variables into those the Gramian is taken over and all others.
 
     Args:
         spec: The `balanced_variables` argument of `BalancedModel.compile()`.
-        variables: The model's trainable variables.
+        model: A built model.
 
     Returns:
-        Two lists of indices into `variables`.
+        Two lists of indices into `model.trainable_weights`.
 
     Raises:
         ValueError: If `spec` names a variable that the model does not train,
             or selects none.
     """
+    trainable = model.trainable_weights
     if spec is None:
-        chosen = [True] * len(variables)
+        chosen = [True] * len(trainable)
     elif callable(spec):
-        chosen = [bool(spec(variable)) for variable in variables]
+        chosen = [bool(spec(variable)) for variable in trainable]
     else:
-        paths = [item if isinstance(item, str) else item.path for item in spec]
-        known = {variable.path for variable in variables}
-        unknown = sorted(set(paths) - known)
-        if unknown:
-            raise ValueError(
-                "`balanced_variables` must be trainable variables of the "
-                f"model. Received: {unknown}. Its trainable variables are "
-                f"{sorted(known)}."
-            )
-        chosen = [variable.path in paths for variable in variables]
+        chosen = _listed(spec, model)
     if not any(chosen):
         raise ValueError(
             "`balanced_variables` must select at least one trainable variable "
             f"of the model. Received: balanced_variables={spec}"
         )
-    indices = range(len(variables))
+    indices = range(len(trainable))
     return (
         [index for index in indices if chosen[index]],
         [index for index in indices if not chosen[index]],
     )
+
+
+def _listed(spec, model):
+    weights = model.weights
+    trainable = model.trainable_weights
+    chosen = [False] * len(trainable)
+    for item in spec:
+        if isinstance(item, str):
+            found = [i for i, v in enumerate(trainable) if v.path == item]
+        else:
+            wanted = weights[item] if isinstance(item, int) else item
+            found = [i for i, v in enumerate(trainable) if v is wanted]
+        if not found:
+            paths = [candidate.path for candidate in trainable]
+            raise ValueError(
+                "`balanced_variables` must be trainable variables of the "
+                f"model. Received: {getattr(item, 'path', item)!r}. Its "
+                f"trainable variables are {paths}."
+            )
+        for index in found:
+            chosen[index] = True
+    return chosen
 
 
 def check_balanced_variables(spec):
@@ -44,19 +58,20 @@ def check_balanced_variables(spec):
     if spec is None or callable(spec):
         return
     if isinstance(spec, (list, tuple)) and all(
-        isinstance(item, str) or hasattr(item, "path") for item in spec
+        isinstance(item, (str, int)) or hasattr(item, "path") for item in spec
     ):
         return
     raise TypeError(
-        "`balanced_variables` must be a list of variables or of variable "
-        "paths, or a function of a variable. "
+        "`balanced_variables` must be a list of variables, of their paths or "
+        "of their indices in `model.weights`, or a function of a variable. "
         f"Received: balanced_variables={spec} of type {type(spec)}"
     )
 
 
-def variable_paths(spec, variables):
-    """`spec` as a list of paths, the form in which it is saved."""
+def saved_balanced_variables(spec, model):
+    """`spec` as indices into `model.weights`: loading may change the paths."""
     if spec is None:
         return None
-    indices, _ = resolve_balanced_variables(spec, variables)
-    return [variables[index].path for index in indices]
+    chosen, _ = resolve_balanced_variables(spec, model)
+    kept = {id(model.trainable_weights[index]) for index in chosen}
+    return [i for i, v in enumerate(model.weights) if id(v) in kept]

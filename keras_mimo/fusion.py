@@ -5,20 +5,21 @@ import keras
 from keras import tree
 
 from keras_mimo.export import inference_model
-from keras_mimo.model import BalancedModel
+from keras_mimo.model import FunctionalBalancedModel
 from keras_mimo.objectives import Modalities
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
-class MultimodalModel(BalancedModel):
-    """A `BalancedModel` with one fused output and one output per modality.
+class MultimodalModel(FunctionalBalancedModel):
+    """A functional `BalancedModel` with one fused output and one output per modality.
 
     Its outputs are a dict, `"fused"` and the names of the modalities, and all
     of them are scored against the same label: `fit(x, y)` takes a single `y`.
     Compiled without a combiner it is trained jointly, on the fused loss alone.
 
     `keras_mimo.late_fusion` builds one from a dict of encoders. Another
-    architecture can be built as any functional model is.
+    architecture can be built as any functional model is; a subclassed model is
+    a `BalancedModel` compiled with `objectives=keras_mimo.Modalities()`.
 
     Example:
 

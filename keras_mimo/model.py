@@ -1,4 +1,5 @@
 import contextlib
+import functools
 
 import keras
 from keras import ops
@@ -10,7 +11,7 @@ from keras_mimo._keras import Functional
 from keras_mimo._keras import unscale_loss_for_distribution
 from keras_mimo.balanced_variables import check_balanced_variables
 from keras_mimo.balanced_variables import resolve_balanced_variables
-from keras_mimo.balanced_variables import variable_paths
+from keras_mimo.balanced_variables import saved_balanced_variables
 from keras_mimo.combiners import BalancedGradientCombiner
 from keras_mimo.combiners import ConstantCombiner
 from keras_mimo.compiled import CompiledObjectives
@@ -91,10 +92,11 @@ class BalancedModel(keras.Model):
             combiner: How it is balanced, a `BalancedGradientCombiner`.
                 Defaults to `None`: plain Keras.
             balanced_variables: Variables over which the Gramian of a combiner
-                that needs gradients is taken: a list of variables or of their
-                paths, or a function of a variable that returns a boolean. Every
-                trainable variable is updated with the same weights, whether it
-                is in the list or not. Defaults to all trainable variables.
+                that needs gradients is taken: a list of variables, of their
+                paths or of their indices in `weights`, or a function of a
+                variable that returns a boolean. Every trainable variable is
+                updated with the same weights, whether it is in the list or not.
+                Defaults to all trainable variables.
 
         Raises:
             TypeError: If `combiner` or `objectives` is of the wrong type.
@@ -147,16 +149,14 @@ class BalancedModel(keras.Model):
         if combiner is not None:
             self._compile_loss = CompiledObjectives(objective, combiner)
             if self.built:
-                resolve_balanced_variables(
-                    balanced_variables, self.trainable_weights
-                )
+                resolve_balanced_variables(balanced_variables, self)
 
     def get_compile_config(self):
         if not self.compiled:
             return {}
         arguments = dict(self._compile_arguments)
-        arguments["balanced_variables"] = variable_paths(
-            arguments["balanced_variables"], self.trainable_weights
+        arguments["balanced_variables"] = saved_balanced_variables(
+            arguments["balanced_variables"], self
         )
         return keras.saving.serialize_keras_object(arguments)
 
@@ -193,10 +193,12 @@ class BalancedModel(keras.Model):
             return super().train_step(*args)
         return engine.train_step(self, *args)
 
+    @functools.wraps(keras.Model.evaluate)
     def evaluate(self, *args, **kwargs):
         with self._evaluation():
             return super().evaluate(*args, **kwargs)
 
+    @functools.wraps(keras.Model.test_on_batch)
     def test_on_batch(self, *args, **kwargs):
         with self._evaluation():
             return super().test_on_batch(*args, **kwargs)
@@ -288,8 +290,7 @@ class BalancedModel(keras.Model):
 
     def _combine_gradients(self, pullback, gramian, losses, active, scale):
         balanced, others = resolve_balanced_variables(
-            self._compile_arguments["balanced_variables"],
-            self.trainable_weights,
+            self._compile_arguments["balanced_variables"], self
         )
 
         def weigh(scaled_gramian):

@@ -59,7 +59,7 @@ class Outputs(Objective):
         # The sink must not keep the tensors of a finished trace alive.
         self._records.clear()
         if self.names is None:
-            self._build(records)
+            self._build(records, y_pred)
         self._track([v for _, values in records for v in values], y_pred)
         losses = [v for recorder, vs in records for v in recorder.weigh(vs)]
         return losses, ops.ones((len(losses),), dtype="bool")
@@ -86,7 +86,10 @@ class Outputs(Objective):
             weights = tree.map_structure(lambda _: None, loss)
         else:
             weights = _match(loss, weights)
-        recorders = self._record(loss, weights, y_pred)
+        name = None
+        if self._output_names and not tree.is_nested(y_pred):
+            (name,) = self._output_names
+        recorders = self._record(loss, weights, y_pred, name)
         if self._loss_weights is None:
             return recorders, None
         keras_weights = tree.map_structure(
@@ -95,16 +98,16 @@ class Outputs(Objective):
         )
         return recorders, keras_weights
 
-    def _record(self, loss, weights, y_pred):
+    def _record(self, loss, weights, y_pred, output):
         if loss is None:
             return None
         if not tree.is_nested(loss):
             weight = 1.0 if weights is None else weights
-            return Recorder([loss], [weight], self._records, weigh_sum=False)
+            return self._recorder([loss], [weight], output, weigh_sum=False)
         if isinstance(loss, dict):
             return {
                 key: self._record(
-                    loss[key], weights[key], self._output(y_pred, key)
+                    loss[key], weights[key], self._output(y_pred, key), key
                 )
                 for key in loss
             }
@@ -115,22 +118,22 @@ class Outputs(Objective):
                 for item, weight in zip(loss, weights, strict=True)
                 if item is not None
             ]
-            return Recorder(
-                [item for item, _ in pairs],
-                [weight for _, weight in pairs],
-                self._records,
-                weigh_sum=True,
-            )
+            losses, weights = zip(*pairs, strict=True)
+            return self._recorder(losses, weights, output, weigh_sum=True)
         predictions = tree.flatten(y_pred) if leaves else y_pred
         if len(predictions) != len(loss):
             raise ValueError(
                 "`loss` must have one entry for each output of the model. "
                 f"Received: loss={loss} for {len(predictions)} outputs"
             )
+        names = self._output_names or [None] * len(loss)
         return [
             self._record(*item)
-            for item in zip(loss, weights, predictions, strict=True)
+            for item in zip(loss, weights, predictions, names, strict=True)
         ]
+
+    def _recorder(self, losses, weights, output, weigh_sum):
+        return Recorder(losses, weights, self._records, output, weigh_sum)
 
     def _output(self, y_pred, key):
         if isinstance(y_pred, dict):
@@ -144,18 +147,19 @@ class Outputs(Objective):
             f"{key!r}. Its outputs are {known}."
         )
 
-    def _build(self, records):
+    def _build(self, records, y_pred):
         trackers = self._compile_loss.metrics
         if len(records) > 1:
             outputs = [m.name.removesuffix("_loss") for m in trackers]
         else:
-            outputs = [(self._output_names or [None])[0]]
+            outputs = [recorder.output for recorder, _ in records]
+        lone = len(tree.flatten(y_pred)) == 1
         names = []
         for output, (recorder, _) in zip(outputs, records, strict=True):
             losses = recorder.loss_names
             if len(losses) == 1:
                 names.append(output or losses[0])
-            elif len(records) == 1:
+            elif lone or output is None:
                 names.extend(losses)
             else:
                 names.extend(f"{output}_{loss}" for loss in losses)

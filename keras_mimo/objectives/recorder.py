@@ -16,16 +16,18 @@ class Recorder(keras.losses.Loss):
         weights: List of floats, one per loss.
         sink: List that receives `(recorder, values)` at each call, with one
             unweighted value per loss.
+        output: Name of the output, or `None` where it is not known.
         weigh_sum: Boolean. Whether the returned sum is weighted. `False` leaves
             it to Keras, which logs a loss before it weighs it.
     """
 
-    def __init__(self, losses, weights, sink, weigh_sum):
+    def __init__(self, losses, weights, sink, output, weigh_sum):
         self.losses = losses
         self.loss_names = [_name(loss) for loss in losses]
         super().__init__(name="_".join(self.loss_names), reduction=None)
         self.weights = weights
         self.sink = sink
+        self.output = output
         self.weigh_sum = weigh_sum
 
     def __call__(self, y_true, y_pred, sample_weight=None):

@@ -91,7 +91,7 @@ def test_later_training_is_seen():
 
 
 def test_the_model_can_still_be_trained_and_saved(tmp_path):
-    model = train(two_sensors())
+    model = two_sensors()
     keras_mimo.inference_model(model)
     train(model).save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")

@@ -101,6 +101,18 @@ def test_partial_loss_is_no_objective():
     assert losses == pytest.approx({"a": mse(y, p)})
 
 
+def test_a_lone_loss_is_named_after_its_output():
+    y, p = arrays()
+    targets, outputs = {"a": y, "b": y}, {"a": p, "b": 2 * p}
+    objective = compiled({"b": "mse"}, None, ["a", "b"])
+    losses = evaluate(objective, targets, outputs)
+    assert losses == pytest.approx({"b": mse(y, 2 * p)})
+    objective = compiled({"b": ["mse", "mae"]}, None, ["a", "b"])
+    losses = evaluate(objective, targets, outputs)
+    expected = {"b_mse": mse(y, 2 * p), "b_mae": mae(y, 2 * p)}
+    assert losses == pytest.approx(expected)
+
+
 def test_sample_weights_and_crossentropy_shorthand():
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(3), 8).astype("float32")
