@@ -86,4 +86,3 @@ def conflict(gramian, active):
     pairs = ops.triu(ops.cast(pairs, gramian.dtype), k=1)
     opposed = ops.cast(gramian < 0, gramian.dtype) * pairs
     return ops.sum(opposed) / ops.maximum(ops.sum(pairs), 1.0)
-

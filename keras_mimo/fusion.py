@@ -11,7 +11,7 @@ from keras_mimo.objectives import Modalities
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
 class MultimodalModel(FunctionalBalancedModel):
-    """A functional `BalancedModel` with one fused output and one output per modality.
+    """A functional `BalancedModel`: a fused output and one per modality.
 
     Its outputs are a dict, `"fused"` and the names of the modalities, and all
     of them are scored against the same label: `fit(x, y)` takes a single `y`.

@@ -36,7 +36,9 @@ class FlatRows:
         return ops.concatenate(
             [
                 ops.cast(
-                    ops.reshape(ops.zeros_like(example) if g is None else g, -1),
+                    ops.reshape(
+                        ops.zeros_like(example) if g is None else g, -1
+                    ),
                     self._dtype,
                 )
                 for g, example in zip(row, self._examples, strict=True)

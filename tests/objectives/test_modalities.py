@@ -19,7 +19,10 @@ def data(samples=24):
 
 
 def functional(names=("fused", "a", "b")):
-    inputs = {"a": keras.Input((4,), name="a"), "b": keras.Input((3,), name="b")}
+    inputs = {
+        "a": keras.Input((4,), name="a"),
+        "b": keras.Input((3,), name="b"),
+    }
     a = layers.Dense(3)(inputs["a"])
     outputs = {names[1]: a}
     if len(names) > 2:
@@ -51,9 +54,7 @@ def train(model, combiner=None, y=None, loss=LOSS, **options):
         **options,
     )
     y = labels if y is None else y
-    return model.fit(
-        x, y, epochs=2, verbose=0, validation_data=(x, y)
-    ).history
+    return model.fit(x, y, epochs=2, verbose=0, validation_data=(x, y)).history
 
 
 @pytest.mark.parametrize("build", [functional, Subclassed])
