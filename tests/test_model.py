@@ -104,7 +104,8 @@ def assert_equal(actual, expected, tolerance=0.0):
 
 
 def largest_difference(actual, expected):
-    return max(np.abs(a - b).max() for a, b in zip(actual, expected))
+    pairs = zip(actual, expected, strict=True)
+    return max(np.abs(a - b).max() for a, b in pairs)
 
 
 def test_without_combiner_is_keras_to_the_last_bit():
@@ -336,12 +337,18 @@ def gradients_by_objective(weights, x, y):
 
     zeros = [np.zeros_like(w) for w in weights]
     return (
-        trunk(d_logits @ left.T)
-        + [hidden.T @ d_logits, d_logits.sum(axis=0)]
-        + zeros[4:],
-        trunk(d_right @ right.T)
-        + zeros[2:4]
-        + [hidden.T @ d_right, d_right.sum(axis=0)],
+        [
+            *trunk(d_logits @ left.T),
+            hidden.T @ d_logits,
+            d_logits.sum(axis=0),
+            *zeros[4:],
+        ],
+        [
+            *trunk(d_right @ right.T),
+            *zeros[2:4],
+            hidden.T @ d_right,
+            d_right.sum(axis=0),
+        ],
     )
 
 
@@ -496,7 +503,7 @@ def test_wrong_types_are_named_at_compile(argument, value):
 
 
 def test_unknown_balanced_variables_are_named():
-    with pytest.raises(ValueError, match="nowhere/kernel.*shared/kernel"):
+    with pytest.raises(ValueError, match=r"nowhere/kernel.*shared/kernel"):
         compiled(
             combiner=keras_mimo.MGDACombiner(),
             balanced_variables=["nowhere/kernel"],
@@ -531,7 +538,7 @@ def test_a_loss_that_is_no_scalar_is_refused():
     model = compiled(
         combiner=keras_mimo.MeanCombiner(), loss={**LOSS, "right": loss}
     )
-    with pytest.raises(ValueError, match="must be a scalar.*squared_error"):
+    with pytest.raises(ValueError, match=r"must be a scalar.*squared_error"):
         model.fit(x, y, verbose=0)
 
 
@@ -539,7 +546,8 @@ def test_a_backend_that_cannot_train_is_refused():
     code = (
         "import keras, keras_mimo, numpy as np\n"
         "inputs = keras.Input((2,))\n"
-        "model = keras_mimo.BalancedModel(inputs, keras.layers.Dense(1)(inputs))\n"
+        "outputs = keras.layers.Dense(1)(inputs)\n"
+        "model = keras_mimo.BalancedModel(inputs, outputs)\n"
         "model.predict(np.ones((3, 2)), verbose=0)\n"
         "model.compile('sgd', 'mse', combiner=keras_mimo.MeanCombiner())\n"
     )
