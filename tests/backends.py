@@ -62,9 +62,7 @@ def gradient(function, x):
         variable = tf.Variable(x)
         with tf.GradientTape() as tape:
             value = function(tf.convert_to_tensor(variable))
-        result = tape.gradient(
-            value, variable, unconnected_gradients="zero"
-        )
+        result = tape.gradient(value, variable, unconnected_gradients="zero")
         return result.numpy()
     import torch
 

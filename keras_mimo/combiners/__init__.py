@@ -1,15 +1,41 @@
+from keras_mimo.combiners.aligned_mtl import AlignedMTLCombiner
+from keras_mimo.combiners.cagrad import CAGradCombiner
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
+from keras_mimo.combiners.config import ConFIGCombiner
 from keras_mimo.combiners.constant import ConstantCombiner
 from keras_mimo.combiners.constant import MeanCombiner
 from keras_mimo.combiners.constant import SumCombiner
+from keras_mimo.combiners.dualproj import DualProjCombiner
+from keras_mimo.combiners.fairgrad import FairGradCombiner
+from keras_mimo.combiners.gradvac import GradVacCombiner
+from keras_mimo.combiners.imtlg import IMTLGCombiner
+from keras_mimo.combiners.krum import KrumCombiner
 from keras_mimo.combiners.mgda import MGDACombiner
 from keras_mimo.combiners.mimo import MIMOCombiner
+from keras_mimo.combiners.nash_mtl import NashMTLCombiner
+from keras_mimo.combiners.pcgrad import PCGradCombiner
+from keras_mimo.combiners.rescaled import Rescaled
+from keras_mimo.combiners.smoothed import Smoothed
+from keras_mimo.combiners.upgrad import UPGradCombiner
 
 __all__ = [
+    "AlignedMTLCombiner",
     "BalancedGradientCombiner",
+    "CAGradCombiner",
+    "ConFIGCombiner",
     "ConstantCombiner",
+    "DualProjCombiner",
+    "FairGradCombiner",
+    "GradVacCombiner",
+    "IMTLGCombiner",
+    "KrumCombiner",
     "MGDACombiner",
     "MIMOCombiner",
     "MeanCombiner",
+    "NashMTLCombiner",
+    "PCGradCombiner",
+    "Rescaled",
+    "Smoothed",
     "SumCombiner",
+    "UPGradCombiner",
 ]

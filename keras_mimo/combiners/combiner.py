@@ -30,6 +30,23 @@ class BalancedGradientCombiner(keras.layers.Layer):
         needs: `"losses"` (one backward pass, Keras' own training step) or
             `"gramian"` (K backward passes from one forward pass).
         min_objectives: The smallest number of objectives that makes sense.
+        traits: Frozen set of strings: what holds for every Gramian, up to
+            rounding and with the default arguments. The tests hold a combiner
+            to the traits that it declares. With `d = sum_k weights_k * g_k`:
+
+            - `"non_conflicting"`: `g_k . d >= 0` for every active objective;
+              `"non_conflicting_if_independent"`: if the gradients are linearly
+              independent.
+            - `"nonnegative"`: no weight is negative. `"convex"`: and their sum
+              is 1.
+            - `"homogeneous"`: gradients scaled by `c` give `c * d`, at the same
+              losses.
+            - `"linear_under_scaling"`: `d` is linear in the lengths of the
+              gradients. `"scale_invariant"`: it does not depend on them.
+            - `"permutation_equivariant"`: `d` does not depend on the order of
+              the objectives.
+            - `"random"`: weights are drawn in training. `"stateful"`: they
+              depend on the steps before.
         objective_names: List of K strings, set by `build()`.
 
     Example:
@@ -46,6 +63,7 @@ class BalancedGradientCombiner(keras.layers.Layer):
 
     needs = "losses"
     min_objectives = 2
+    traits = frozenset()
 
     def __init__(self, **kwargs):
         kwargs.setdefault("dtype", "float32")

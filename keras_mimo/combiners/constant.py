@@ -11,6 +11,14 @@ class SumCombiner(BalancedGradientCombiner):
     """Every objective has weight 1: what Keras does by default."""
 
     min_objectives = 1
+    traits = frozenset(
+        {
+            "homogeneous",
+            "linear_under_scaling",
+            "nonnegative",
+            "permutation_equivariant",
+        }
+    )
 
     def call(self, losses, gramian=None, active=None, training=True):
         return ops.ones_like(losses)
@@ -21,6 +29,15 @@ class MeanCombiner(BalancedGradientCombiner):
     """Every active objective has weight `1 / K`, with K active objectives."""
 
     min_objectives = 1
+    traits = frozenset(
+        {
+            "convex",
+            "homogeneous",
+            "linear_under_scaling",
+            "nonnegative",
+            "permutation_equivariant",
+        }
+    )
 
     def call(self, losses, gramian=None, active=None, training=True):
         active = ops.cast(active, losses.dtype)
@@ -54,6 +71,9 @@ class ConstantCombiner(BalancedGradientCombiner):
     """
 
     min_objectives = 1
+    traits = frozenset(
+        {"homogeneous", "linear_under_scaling", "permutation_equivariant"}
+    )
 
     def __init__(self, weights, **kwargs):
         super().__init__(**kwargs)

@@ -29,18 +29,19 @@ class MGDACombiner(BalancedGradientCombiner):
     - The step vanishes where one objective has converged, or where gradients
       are opposed, since both make the shortest vector short.
     - Gradients of small batches are noisy, and the shortest vector follows
-      whichever is smallest by chance. Training can then stall or collapse, and
-      does so on long-tailed data with few samples of the tail in a batch. Larger
-      batches, or `balanced_variables` that all objectives share, help.
-    - `"l2"` makes the length of the step independent of the gradients' lengths,
-      so that it does not shrink near a solution: decay the learning rate.
-      `"loss"` and `"loss+"` divide by a loss that may come close to 0.
+      whichever is shortest by chance. Training can then stall or collapse. On
+      long-tailed classes, with few samples of the tail in a batch, it did; what
+      helped was the Gramian averaged over steps together with a step of the
+      mean gradient's length.
+    - With `"l2"` the step depends on the angles between the gradients and not
+      on their lengths, so it does not shrink as they do: decay the learning
+      rate. `"loss"` and `"loss+"` divide by losses that may come close to 0.
 
     Rounding: with `eps` of the dtype of the Gramian (`1.2e-7` for `float32`),
     `g_k . d` falls short of `||d||^2` by at most
     `4 * K * eps * ||g_k|| * sum_j w_j ||g_j||`, about what the rounding of the
-    Gramian alone can do. Linearly dependent gradients can bring it to four
-    times that. It matters only where `d` is far shorter than the gradients.
+    Gramian alone can do. It matters only where `d` is far shorter than the
+    gradients that it is made of.
 
     Args:
         normalization: What the gradients are divided by, one of `None`,
@@ -78,6 +79,15 @@ class MGDACombiner(BalancedGradientCombiner):
     """
 
     needs = "gramian"
+    traits = frozenset(
+        {
+            "convex",
+            "homogeneous",
+            "non_conflicting",
+            "nonnegative",
+            "permutation_equivariant",
+        }
+    )
 
     def __init__(self, normalization=None, **kwargs):
         super().__init__(**kwargs)

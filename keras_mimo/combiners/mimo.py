@@ -56,6 +56,15 @@ class MIMOCombiner(BalancedGradientCombiner):
     - [arXiv 2511.06686](https://arxiv.org/abs/2511.06686)
     """
 
+    traits = frozenset(
+        {
+            "homogeneous",
+            "linear_under_scaling",
+            "nonnegative",
+            "permutation_equivariant",
+        }
+    )
+
     def __init__(self, fused="fused", penalty=1.0, smoothing=0.1, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(fused, str):
@@ -98,11 +107,11 @@ class MIMOCombiner(BalancedGradientCombiner):
         losses = ops.where(active, losses, 0.0)
         unimodal = self._unimodal(active)
         shifted, peak = self._shift(losses, unimodal)
-        exponentials = ops.where(unimodal, ops.exp(shifted), 0.0)
+        # Not log(mean(exp)): a large `smoothing` leaves nothing of that.
+        growth = ops.where(unimodal, ops.expm1(shifted), 0.0)
         count = ops.sum(ops.cast(unimodal, losses.dtype))
-        mean = ops.sum(exponentials) / ops.maximum(count, 1.0)
-        mean = ops.where(count > 0, mean, 1.0)
-        smooth_maximum = peak + self.smoothing * ops.log(mean)
+        mean = ops.sum(growth) / ops.maximum(count, 1.0)
+        smooth_maximum = peak + self.smoothing * ops.log1p(mean)
         fused = ops.sum(ops.where(self._is_fused() & active, losses, 0.0))
         return fused + self.penalty * smooth_maximum
 

@@ -35,9 +35,9 @@ def _active_set(gramian, active):
     """Solves in the cosines, where vectors of any length count the same.
 
     With `C` the cosines, `s` the norms and `c = min(s) / s`, the minimiser of
-    `z' (C + c c') z / 2 - c' z` over `z >= 0` is a multiple of `s * w`: the two
-    problems have the same optimality conditions. The term `c c'` bounds it
-    where 0 is in the convex hull.
+    `z' C z / 2 - c' z` over `z >= 0` is a multiple of `s * w`: the two problems
+    have the same optimality conditions. Where 0 is in the convex hull, that
+    minimum is at infinity, and the direction to it is the answer.
     """
     squares = ops.diagonal(gramian)
     positive = active & (squares > 0)
@@ -49,8 +49,7 @@ def _active_set(gramian, active):
     smallest = ops.min(ops.where(positive, norms, largest))
     inverse = ops.where(positive, smallest / norms, 0.0)
 
-    matrix = cosines + ops.expand_dims(inverse, 0) * ops.expand_dims(inverse, 1)
-    scaled = nonnegative_qp(matrix, ops.expand_dims(inverse, 0))[0]
+    scaled = nonnegative_qp(cosines, ops.expand_dims(inverse, 0))[0]
     weights = _normalize(scaled * inverse)
     # A vector of length 0 is the shortest.
     zero = ops.cast(active & (squares <= 0), weights.dtype)

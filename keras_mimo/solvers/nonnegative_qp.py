@@ -21,8 +21,9 @@ def nonnegative_qp(matrix, vector):
     Args:
         matrix: Tensor of shape `(K, K)`, `float32` or `float64`, positive
             semi-definite up to rounding, with a diagonal of about 1.
-        vector: Tensor of shape `(B, K)`: `B` vectors in the range of `matrix`
-            (outside of it the minimum may be at infinity).
+        vector: Tensor of shape `(B, K)`. Outside of the range of `matrix` the
+            minimum may be at infinity; the answer is then far out, about
+            `1 / eps`, in the direction of it.
 
     Returns:
         Tensor of shape `(B, K)`, never negative.
@@ -74,30 +75,37 @@ def nonnegative_qp(matrix, vector):
 
 def _minimizer(matrix, vector):
     """Function from passive indices to the minimisers, 0 elsewhere."""
-    count = matrix.shape[-1]
-    jitter = 4 * count * _epsilon(matrix)
-    diagonal = ops.convert_to_tensor(np.eye(count, dtype="bool"))
-    identity = ops.cast(diagonal, matrix.dtype)
-    regular = matrix + jitter * identity
+    identity = ops.eye(matrix.shape[-1], dtype=matrix.dtype)
+    regular = _positive_definite(matrix, identity)
 
     def minimize_on(passive):
         pairs = passive[:, :, None] & passive[:, None, :]
-        # QR and not Cholesky or LU: TensorFlow and PyTorch raise where those
-        # fail, and a rounded Gramian need not be positive definite.
-        q, r = ops.qr(ops.where(pairs, regular, identity))
-        r = ops.where(diagonal & ~(abs(r) >= jitter), jitter, r)
+        system = ops.where(pairs, regular, identity)
 
         def solve(right):
-            right = ops.sum(q * right[:, :, None], axis=1)
-            solution = ops.solve_triangular(r, right[:, :, None])[:, :, 0]
-            return ops.where(passive, solution, 0.0)
+            right = ops.where(passive, right, 0.0)
+            return ops.solve(system, right[:, :, None])[:, :, 0]
 
-        rough = solve(ops.where(passive, vector, 0.0))
-        # One refinement takes the jitter back out.
-        error = vector - _product(matrix, rough)
-        return rough + solve(ops.where(passive, error, 0.0))
+        rough = solve(vector)
+        # One refinement takes what was added to the diagonal back out.
+        solution = rough + solve(vector - _product(matrix, rough))
+        return ops.where(passive, solution, 0.0)
 
     return minimize_on
+
+
+def _positive_definite(matrix, identity):
+    """Adds to the diagonal what makes every part of the matrix regular.
+
+    TensorFlow and PyTorch raise on a singular system, and a rounded Gramian
+    need not even be semi-definite. No part of a matrix has a smaller eigenvalue
+    than the whole.
+    """
+    finite = ops.all(ops.isfinite(matrix))
+    matrix = ops.where(finite, matrix, 0.0)
+    eigenvalues, _ = ops.eigh(matrix)
+    jitter = 4 * matrix.shape[-1] * _epsilon(matrix)
+    return matrix + (jitter + 2 * ops.relu(-eigenvalues[0])) * identity
 
 
 def _product(matrix, vectors):

@@ -87,11 +87,32 @@ def test_bounds_that_do_not_bind_leave_the_linear_solution():
     np.testing.assert_allclose(values, expected, rtol=1e-5)
 
 
+def test_minimum_at_infinity_gives_its_direction():
+    matrix = np.array([[1, -1, 0], [-1, 1, 0], [0, 0, 1]], "float32")
+    vector = np.ones((1, 3), "float32")
+    values = compiled(nonnegative_qp)(matrix, vector)[0]
+    assert np.all(np.isfinite(values))
+    assert np.min(values[:2]) > 1e4
+    np.testing.assert_allclose(values / values[0], [1, 1, 0], atol=1e-4)
+    np.testing.assert_allclose(values[2], 1, rtol=1e-5)
+
+
 def test_nan_ends():
     matrix, vector = random_problem(0, 6, 12, batch=4)
     matrix[1, 2] = np.nan
     compiled(nonnegative_qp)(matrix, vector)
     compiled(nonnegative_qp)(np.full_like(matrix, np.nan), vector)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_exactly_singular_system(mode):
+    """TensorFlow and PyTorch raise on one; this is one but for the guard."""
+    jitter = 4 * 2 * np.finfo("float32").eps
+    matrix = np.diag([-jitter, 1]).astype("float32")
+    vector = np.ones((1, 2), "float32")
+    values = compiled(nonnegative_qp, mode)(matrix, vector)
+    assert np.all(np.isfinite(values))
+    np.testing.assert_allclose(values[0, 1], 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("noise", [1e-6, 1e-3, 1e-1])

@@ -1,0 +1,89 @@
+import keras
+from keras import ops
+
+from keras_mimo.combiners.combiner import BalancedGradientCombiner
+
+
+@keras.saving.register_keras_serializable(package="keras_mimo")
+class KrumCombiner(BalancedGradientCombiner):
+    """Averages the gradients that lie closest to the others.
+
+    Multi-Krum: the score of a gradient is the sum of its squared distances to
+    the `K - byzantine - 2` gradients nearest to it, and the mean of those with
+    the lowest scores is the update. Up to `byzantine` gradients may then be
+    anything: a rule against outliers and faulty data, not against conflict.
+
+    K counts the active objectives. Where they are fewer than the two arguments
+    ask for, one neighbour is counted, and all of the objectives are averaged.
+
+    Args:
+        byzantine: Non-negative integer, how many gradients may be anything.
+            Defaults to `1`.
+        selected: Positive integer, how many gradients are averaged. Defaults to
+            `1`, as in Krum.
+
+    Raises:
+        ValueError: If an argument is out of its range or, at build time, if
+            there are fewer than `byzantine + 3` or `selected` objectives.
+
+    Reference:
+
+    - [Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent](
+        https://proceedings.neurips.cc/paper/2017/hash/f4b9ec30ad9f68f89b29639786cb62ef-Abstract.html)
+    """
+
+    needs = "gramian"
+    traits = frozenset(
+        {"convex", "homogeneous", "nonnegative", "permutation_equivariant"}
+    )
+
+    def __init__(self, byzantine=1, selected=1, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(byzantine, int) or byzantine < 0:
+            raise ValueError(
+                "`byzantine` must be a non-negative integer. "
+                f"Received: byzantine={byzantine}"
+            )
+        if not isinstance(selected, int) or selected < 1:
+            raise ValueError(
+                "`selected` must be a positive integer. "
+                f"Received: selected={selected}"
+            )
+        self.byzantine = byzantine
+        self.selected = selected
+
+    def build(self, objective_names):
+        super().build(objective_names)
+        needed = max(self.byzantine + 3, self.selected)
+        if len(self.objective_names) < needed:
+            raise ValueError(
+                f"KrumCombiner with byzantine={self.byzantine} and selected="
+                f"{self.selected} needs at least {needed} objectives. "
+                f"Received: objective_names={self.objective_names}"
+            )
+
+    def call(self, losses, gramian=None, active=None, training=True):
+        gramian = ops.stop_gradient(gramian)
+        squares = ops.diagonal(gramian)
+        distances = squares[:, None] + squares[None, :] - 2 * gramian
+        places = ops.arange(losses.shape[0], dtype="int32")
+        pairs = active[:, None] & active[None, :]
+        pairs = pairs & (places[:, None] != places[None, :])
+        infinite = float("inf")
+        distances = ops.where(pairs, ops.relu(distances), infinite)
+
+        present = ops.sum(ops.cast(active, "int32"))
+        neighbours = ops.maximum(present - self.byzantine - 2, 1)
+        nearest = ops.where(places < neighbours, ops.sort(distances), 0.0)
+        scores = ops.where(active, ops.sum(nearest, axis=-1), infinite)
+        ranks = ops.argsort(ops.argsort(scores))
+        chosen = active & (ranks < self.selected)
+        weights = ops.cast(chosen, gramian.dtype)
+        return weights / ops.maximum(ops.sum(weights), 1.0)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "byzantine": self.byzantine,
+            "selected": self.selected,
+        }

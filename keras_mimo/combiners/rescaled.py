@@ -1,0 +1,69 @@
+import keras
+from keras import ops
+
+from keras_mimo.combiners.wrapper import CombinerWrapper
+
+
+@keras.saving.register_keras_serializable(package="keras_mimo")
+class Rescaled(CombinerWrapper):
+    """Keeps a combiner's direction, at the length of the mean gradient.
+
+    Some combiners shorten the step where gradients conflict, to nothing in the
+    end, and some lengthen it. Here the learning rate means what it means when
+    the losses are averaged.
+
+    A direction of length 0 stays 0.
+
+    Args:
+        combiner: The `BalancedGradientCombiner` that gives the direction.
+        to: Whose length the direction gets: `"mean"`, that of the mean of the
+            active objectives' gradients, or `"sum"`, that of their sum.
+            Defaults to `"mean"`.
+
+    Raises:
+        ValueError: If `to` is neither.
+
+    Example:
+
+    ```python
+    combiner = keras_mimo.combiners.Rescaled(
+        keras_mimo.combiners.Smoothed(
+            keras_mimo.MGDACombiner("l2"), of="gramian"
+        )
+    )
+    ```
+    """
+
+    needs = "gramian"
+
+    def __init__(self, combiner, to="mean", **kwargs):
+        super().__init__(combiner, **kwargs)
+        if to not in ("mean", "sum"):
+            raise ValueError(
+                f'`to` must be "mean" or "sum". Received: to={to!r}'
+            )
+        self.to = to
+
+    def call(self, losses, gramian=None, active=None, training=True):
+        weights = self.combiner(losses, gramian, active, training)
+        reference = ops.cast(active, gramian.dtype)
+        if self.to == "mean":
+            reference = reference / ops.maximum(ops.sum(reference), 1.0)
+        length = _length(weights, gramian)
+        target = _length(reference, gramian)
+        ratio = target / ops.where(length > 0, length, 1.0)
+        return ops.where(length > 0, weights * ratio, 0.0)
+
+    def get_config(self):
+        return {**super().get_config(), "to": self.to}
+
+
+def _length(weights, gramian):
+    """Length of the weighted sum of gradients, from the scaled Gramian."""
+    # Squares of squares would leave float32 where the gradients do not.
+    trace = ops.trace(gramian)
+    scaled = gramian / ops.where(trace > 0, trace, 1.0)
+    largest = ops.max(ops.absolute(weights))
+    unit = weights / ops.where(largest > 0, largest, 1.0)
+    square = ops.sum(unit[:, None] * scaled * unit[None, :])
+    return ops.sqrt(ops.relu(square)) * largest * ops.sqrt(ops.relu(trace))

@@ -1,0 +1,220 @@
+"""Arguments of the combiners on a Gramian, and what is specific to each."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_mimo.combiners import AlignedMTLCombiner
+from keras_mimo.combiners import CAGradCombiner
+from keras_mimo.combiners import ConFIGCombiner
+from keras_mimo.combiners import DualProjCombiner
+from keras_mimo.combiners import FairGradCombiner
+from keras_mimo.combiners import GradVacCombiner
+from keras_mimo.combiners import IMTLGCombiner
+from keras_mimo.combiners import KrumCombiner
+from keras_mimo.combiners import NashMTLCombiner
+from keras_mimo.combiners import PCGradCombiner
+from keras_mimo.combiners import UPGradCombiner
+from tests.oracles import J2
+from tests.oracles import J3
+
+NAMES = ["a", "b", "c"]
+LOSSES = np.ones(3, "float32")
+GRAMIAN = (J3 @ J3.T).astype("float32")
+PREFERRING = [
+    AlignedMTLCombiner,
+    ConFIGCombiner,
+    DualProjCombiner,
+    UPGradCombiner,
+]
+
+
+def weights(combiner, active=None, gramian=GRAMIAN):
+    if not combiner.built:
+        combiner.build(NAMES[: len(gramian)])
+    losses = LOSSES[: len(gramian)]
+    return keras.ops.convert_to_numpy(
+        combiner(losses, gramian, active, training=False)
+    )
+
+
+@pytest.mark.parametrize(
+    "combiner",
+    [
+        AlignedMTLCombiner(scale="rmse", preference={"c": 2.0}),
+        CAGradCombiner(c=0.7, rescale="linear"),
+        ConFIGCombiner(preference=[1, 2, 3]),
+        DualProjCombiner(preference=[1, 2, 3]),
+        FairGradCombiner(alpha=2.0),
+        GradVacCombiner(beta=0.1, seed=3),
+        IMTLGCombiner(name="mine"),
+        KrumCombiner(byzantine=0, selected=2),
+        NashMTLCombiner(max_norm=None),
+        PCGradCombiner(seed=3),
+        UPGradCombiner(preference={"a": 1, "b": 0.5}),
+    ],
+    ids=lambda combiner: type(combiner).__name__,
+)
+def test_config_round_trip(combiner):
+    default = type(combiner)().get_config()
+    assert combiner.get_config() != default
+    config = keras.saving.serialize_keras_object(combiner)
+    copy = keras.saving.deserialize_keras_object(config)
+    assert type(copy) is type(combiner)
+    assert copy.get_config() == combiner.get_config()
+    np.testing.assert_array_equal(weights(copy), weights(combiner))
+
+
+@pytest.mark.parametrize("cls", PREFERRING)
+def test_preferences(cls):
+    """By list or name, in any scale, and without what is not there."""
+    listed = weights(cls(preference=[1, 2, 0]))
+    named = weights(cls(preference={"b": 4.0, "a": 2.0}))
+    np.testing.assert_allclose(named, listed, rtol=1e-5)
+    assert not np.allclose(listed, weights(cls()), rtol=1e-2)
+    np.testing.assert_allclose(
+        weights(cls(preference=[3, 3, 3])), weights(cls()), rtol=1e-5
+    )
+    present = weights(cls(preference=[1, 2, 5]), [True, True, False])
+    expected = weights(cls(preference=[1, 2]), gramian=GRAMIAN[:2, :2])
+    np.testing.assert_allclose(present[:2], expected, rtol=1e-5)
+    # Nothing that is preferred is there.
+    nothing = weights(cls(preference=[0, 0, 1]), [True, True, False])
+    np.testing.assert_array_equal(nothing, [0, 0, 0])
+
+
+def test_what_a_preference_means():
+    np.testing.assert_allclose(
+        weights(DualProjCombiner([0, 0, 1])) @ J3 @ J3.T,
+        # The third gradient, made orthogonal to the two that it opposes.
+        [0, 0, weights(DualProjCombiner([0, 0, 1])) @ J3 @ J3[2]],
+        atol=1e-5,
+    )
+    shares = np.array([0.5, 0.3, 0.2])
+    units = [weights(UPGradCombiner(list(row))) for row in np.eye(3)]
+    np.testing.assert_allclose(
+        weights(UPGradCombiner(list(shares))), shares @ units, rtol=1e-5
+    )
+    direction = weights(ConFIGCombiner(list(shares))) @ J3
+    cosines = J3 @ direction / np.linalg.norm(J3, axis=1)
+    np.testing.assert_allclose(cosines / np.sum(cosines), shares, rtol=1e-5)
+
+
+@pytest.mark.parametrize("cls", PREFERRING)
+def test_bad_preferences(cls):
+    for preference in ("abc", 1.0, {1.0}):
+        with pytest.raises(TypeError, match="`preference` must be None"):
+            cls(preference=preference)
+    for preference in ([1, -1], [1, None], [float("nan")], {"a": "1"}, [0, 0]):
+        with pytest.raises(ValueError, match="finite, non-negative"):
+            cls(preference=preference)
+    with pytest.raises(ValueError, match="one entry for each"):
+        cls(preference=[1, 2]).build(NAMES)
+    with pytest.raises(ValueError, match=r"does not\s+have: \['d'\]"):
+        cls(preference={"a": 1, "d": 1}).build(NAMES)
+
+
+@pytest.mark.parametrize(
+    "cls, arguments, message",
+    [
+        (AlignedMTLCombiner, {"scale": "mean"}, "`scale`"),
+        (CAGradCombiner, {"c": -0.1}, "`c` must be"),
+        (CAGradCombiner, {"c": float("nan")}, "`c` must be"),
+        (CAGradCombiner, {"rescale": 2}, "`rescale`"),
+        (FairGradCombiner, {"alpha": 0}, "`alpha` must be"),
+        (FairGradCombiner, {"alpha": float("inf")}, "`alpha` must be"),
+        (GradVacCombiner, {"beta": 1.5}, "`beta` must be"),
+        (KrumCombiner, {"byzantine": -1}, "`byzantine` must be"),
+        (KrumCombiner, {"byzantine": 0.5}, "`byzantine` must be"),
+        (KrumCombiner, {"selected": 0}, "`selected` must be"),
+        (NashMTLCombiner, {"max_norm": 0}, "`max_norm` must be"),
+        (NashMTLCombiner, {"max_norm": float("nan")}, "`max_norm` must be"),
+    ],
+)
+def test_bad_arguments(cls, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        cls(**arguments)
+
+
+def test_krum_needs_enough_objectives():
+    with pytest.raises(ValueError, match="at least 4"):
+        KrumCombiner().build(NAMES)
+    with pytest.raises(ValueError, match="at least 5"):
+        KrumCombiner(byzantine=0, selected=5).build([*NAMES, "d"])
+
+
+def test_krum_leaves_the_outlier_out():
+    rows = np.array([[1.0, 0], [1, 0.1], [1, -0.1], [1, 0.25], [-50, 70]])
+    combiner = KrumCombiner(byzantine=1, selected=3)
+    chosen = keras.ops.convert_to_numpy(combiner(np.ones(5), rows @ rows.T) > 0)
+    np.testing.assert_array_equal(chosen, [True, True, True, False, False])
+
+
+@pytest.mark.parametrize(
+    "rescale, factor", [(None, 1), ("linear", 1.5), ("square", 1.25)]
+)
+def test_cagrad_rescale(rescale, factor):
+    scaled = weights(CAGradCombiner(0.5, rescale))
+    np.testing.assert_allclose(
+        scaled * factor, [0.550151, 0.586828, 0.333333], atol=1e-5
+    )
+
+
+def test_nash_limits_the_length():
+    gramian = (J2 @ J2.T).astype("float32")
+    for limit, length in ((None, 2**0.5), (5.0, 2**0.5), (0.5, 0.5)):
+        direction = weights(NashMTLCombiner(limit), gramian=gramian) @ J2
+        np.testing.assert_allclose(np.linalg.norm(direction), length, rtol=1e-5)
+
+
+def test_imtlg_projections_are_equal_and_weights_sum_to_1():
+    found = weights(IMTLGCombiner())
+    projections = J3 @ (found @ J3) / np.linalg.norm(J3, axis=1)
+    np.testing.assert_allclose(projections, projections[0], rtol=1e-5)
+    np.testing.assert_allclose(np.sum(found), 1, rtol=1e-6)
+
+
+def test_fairgrad_equation():
+    found = weights(FairGradCombiner(alpha=2.0))
+    np.testing.assert_allclose(J3 @ (found @ J3), found**-0.5, rtol=1e-5)
+
+
+def test_gradvac_raises_the_cosine_to_the_average():
+    """Two steps by hand, at one conflict and then none."""
+    combiner = GradVacCombiner(beta=0.25)
+    cosine = np.array([[1, 0.8], [0.8, 1]])
+    combiner(np.ones(2), cosine)
+    average = keras.ops.convert_to_numpy(combiner.average_cosines)
+    np.testing.assert_allclose(average, [[0, 0.2], [0.2, 0]], rtol=1e-6)
+    # Orthogonal unit vectors, to a cosine of .2: tan(asin(.2)) is added.
+    combiner(np.ones(2), np.eye(2))
+    found = keras.ops.convert_to_numpy(
+        combiner(np.ones(2), np.eye(2), training=False)
+    )
+    target = 0.15
+    np.testing.assert_allclose(
+        found, [1 + target / np.sqrt(1 - target**2)] * 2, rtol=1e-5
+    )
+
+
+def test_gradvac_keeps_the_averages_of_what_is_absent():
+    combiner = GradVacCombiner()
+    combiner.build(NAMES)
+    combiner(LOSSES, GRAMIAN)
+    before = keras.ops.convert_to_numpy(combiner.average_cosines).copy()
+    combiner(LOSSES, 0 * GRAMIAN + 1, [True, True, False])
+    after = keras.ops.convert_to_numpy(combiner.average_cosines)
+    np.testing.assert_array_equal(after[2], before[2])
+    np.testing.assert_array_equal(after[:, 2], before[:, 2])
+    assert np.all(after[:2, :2] != before[:2, :2]) or before[0, 0] == 0
+    np.testing.assert_allclose(after[0, 1], (1 + before[0, 1]) / 2, rtol=1e-5)
+
+
+def test_gradvac_with_equal_gradients_for_long():
+    """No finite step would give the cosine of 1 that they have had."""
+    combiner = GradVacCombiner(beta=1.0)
+    ones = np.ones((2, 2), "float32")
+    combiner(np.ones(2), ones)
+    similar = np.array([[1, 1 - 1e-6], [1 - 1e-6, 1]], "float32")
+    found = keras.ops.convert_to_numpy(combiner(np.ones(2), similar))
+    np.testing.assert_allclose(found, [1, 1], atol=0.1)

@@ -1,0 +1,50 @@
+"""Rows that the solvers and combiners built on a Gramian are tested with."""
+
+import numpy as np
+
+
+def plain(rng, count):
+    return rng.normal(size=(count, 16))
+
+
+def correlated(rng, count):
+    return rng.normal(size=(count, 16)) + 3 * rng.normal(size=16)
+
+
+def opposing(rng, count):
+    """Two bundles at cosines of about 1e-2 to 1e-6 from -1."""
+    sides = np.where(np.arange(count) % 2, 1.0, -1.0)[:, None]
+    distance = 10.0 ** rng.uniform(-6, -2)
+    noise = np.sqrt(distance) * rng.normal(size=(count, 16))
+    return sides * rng.normal(size=16) + noise
+
+
+def duplicated(rng, count):
+    rows = plain(rng, count)
+    rows[count // 2 :] = rows[: count - count // 2]
+    return rows
+
+
+def rank_deficient(rng, count):
+    return rng.normal(size=(count, max(1, count - 2)))
+
+
+def around_zero(rng, count):
+    """Rows with 0 in their convex hull: no direction improves them all."""
+    rows = plain(rng, count)
+    return rows - np.mean(rows, axis=0)
+
+
+INDEPENDENT = (plain, correlated, opposing)
+FAMILIES = (*INDEPENDENT, duplicated, rank_deficient, around_zero)
+
+
+def scaled(rng, rows, spread):
+    """Rows with lengths over `2 * spread` orders of magnitude."""
+    return rows * 10.0 ** rng.uniform(-spread, spread, size=(len(rows), 1))
+
+
+def gramian(rows, dtype=None):
+    """Exact, then rounded once: what an accurate gradient engine gives."""
+    exact = np.asarray(rows, "float64")
+    return (exact @ exact.T).astype(dtype or rows.dtype)
