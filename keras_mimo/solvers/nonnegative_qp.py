@@ -33,6 +33,7 @@ def nonnegative_qp(matrix, vector):
     sizes = abs(matrix)
     lengths = abs(vector)
     minimize_on = _minimizer(matrix, vector)
+    distinct = _distinct(matrix, vector)
 
     def step(values, passive, minimum, running):
         target = minimize_on(passive)
@@ -50,7 +51,7 @@ def nonnegative_qp(matrix, vector):
 
         residual = vector - _product(matrix, values)
         scale = lengths + _product(sizes, values)
-        entering = ~passive & (residual > count * epsilon * scale)
+        entering = distinct & ~passive & (residual > count * epsilon * scale)
         # Back at the minimum of before: all that entered was rounding.
         moved = ops.any(passive != minimum, axis=-1, keepdims=True)
         entering = entering & moved
@@ -64,13 +65,28 @@ def nonnegative_qp(matrix, vector):
         step,
         (
             ops.zeros_like(vector),
-            vector > 0,
+            distinct & (vector > 0),
             ops.zeros_like(vector, dtype="bool"),
             ops.convert_to_tensor(True),
         ),
         maximum_iterations=4 * count + 8,
     )
     return values
+
+
+def _distinct(matrix, vector):
+    """Which indices to use: of equal columns only the one that gains most.
+
+    The others can't lower the minimum, and a support with equal columns is
+    singular: XLA solves such a system of TensorFlow's to two digits only.
+    """
+    count = matrix.shape[-1]
+    difference = abs(matrix[:, :, None] - matrix[:, None, :])
+    equal = ops.max(difference, axis=0) <= 4 * _epsilon(matrix)
+    mine, other = vector[:, :, None], vector[:, None, :]
+    earlier = ops.tri(count, k=-1) > 0
+    better = (other > mine) | ((other == mine) & earlier)
+    return ~ops.any(equal & better, axis=-1)
 
 
 def _minimizer(matrix, vector):
