@@ -18,7 +18,7 @@ class CompiledObjectives:
         self.combiner = combiner
         self.built = False
         self.training_metrics = []
-        self._weight_trackers = []
+        self._weight_tracker = None
         self._conflict_tracker = None
 
     @property
@@ -66,18 +66,43 @@ class CompiledObjectives:
                 "Pass a new instance to `compile()`."
             )
         if len(names) > 1:
-            self._weight_trackers = [
-                keras.metrics.Mean(name=f"{name}_weight") for name in names
-            ]
-        self.training_metrics = list(self._weight_trackers)
+            self._weight_tracker = WeightTracker(names)
+            self.training_metrics.append(self._weight_tracker)
         if combiner.needs != "losses":
             self._conflict_tracker = keras.metrics.Mean(name="conflict")
             self.training_metrics.append(self._conflict_tracker)
         self.built = True
 
     def _track_weights(self, weights):
-        for index, tracker in enumerate(self._weight_trackers):
-            tracker.update_state(weights[index])
+        if self._weight_tracker is not None:
+            self._weight_tracker.update_state(weights)
+
+
+class WeightTracker(keras.metrics.Metric):
+    """The mean weight of every objective, logged as `<objective>_weight`.
+
+    One metric: K of them would cost more than the combiner, on PyTorch.
+    """
+
+    def __init__(self, names):
+        super().__init__(name="weight")
+        self._names = list(names)
+        self._total = self.add_variable(
+            (len(self._names),), keras.initializers.Zeros(), name="total"
+        )
+        self._count = self.add_variable(
+            (), keras.initializers.Zeros(), name="count"
+        )
+
+    def update_state(self, weights):
+        self._total.assign_add(ops.cast(weights, self._total.dtype))
+        self._count.assign_add(1.0)
+
+    def result(self):
+        means = self._total / ops.maximum(self._count, 1.0)
+        return {
+            f"{name}_weight": means[k] for k, name in enumerate(self._names)
+        }
 
 
 def conflict(gramian, active):

@@ -12,8 +12,8 @@ def balanced_gradients(pullback, gramian, weigh, balanced, others):
             (`None` where there is none; output `num_objectives` stands for the
             losses that are not objectives); and `weighted(weights, indices)`,
             the gradient of the weighted sum of the objectives.
-        gramian: Function of a matrix `(K, P)` that returns its Gramian `(K, K)`
-            in the full precision of the matrix.
+        gramian: Function of a matrix that returns its Gramian in the full
+            precision of the matrix.
         weigh: Function of the Gramian that returns the weights `(K,)`.
         balanced: List of int, the variables that the Gramian is taken over.
         others: List of int, all other variables.
@@ -24,7 +24,7 @@ def balanced_gradients(pullback, gramian, weigh, balanced, others):
     """
     count = pullback.num_objectives
     rows = FlatRows([pullback.row(k, balanced) for k in range(count)])
-    weights = ops.stop_gradient(weigh(gramian(rows.matrix)))
+    weights = ops.stop_gradient(weigh(rows.gramian(gramian)))
     combined = dict(zip(balanced, rows.weighted_sum(weights), strict=True))
     if others:
         values = pullback.weighted(weights, others)

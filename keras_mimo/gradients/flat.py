@@ -1,14 +1,12 @@
-import math
-
 from keras import backend
 from keras import ops
 
 
 class FlatRows:
-    """K gradients over the same variables as one matrix `(K, P)`.
+    """K gradients over the same variables, per variable as flat rows.
 
-    A variable that no objective reaches takes no part. One that some objectives
-    reach has zeros for the others.
+    One matrix of all variables would cost a copy more, and would be mostly
+    zeros in the variables that one objective has to itself, such as a head.
 
     Args:
         rows: List of K lists, with one gradient or `None` per variable.
@@ -18,11 +16,12 @@ class FlatRows:
     """
 
     def __init__(self, rows):
-        self._examples = [
-            next((g for g in column if g is not None), None)
+        self._count = len(rows)
+        self._columns = [
+            {k: g for k, g in enumerate(column) if g is not None}
             for column in zip(*rows, strict=True)
         ]
-        reached = [g for g in self._examples if g is not None]
+        reached = [g for column in self._columns for g in column.values()]
         if not reached:
             raise ValueError(
                 "No objective has a gradient with respect to any balanced "
@@ -30,39 +29,52 @@ class FlatRows:
                 "`trainable` attributes of the layers."
             )
         self._dtype = _accumulator(reached)
-        self.matrix = ops.stack([self._flatten(row) for row in rows])
 
-    def _flatten(self, row):
-        return ops.concatenate(
-            [
-                ops.cast(
-                    ops.reshape(
-                        ops.zeros_like(example) if g is None else g, -1
-                    ),
-                    self._dtype,
-                )
-                for g, example in zip(row, self._examples, strict=True)
-                if example is not None
-            ]
+    def gramian(self, product):
+        """Returns the inner products of the rows, a matrix `(K, K)`.
+
+        Args:
+            product: Function of a matrix that returns its Gramian in the full
+                precision of the matrix.
+        """
+        blocks = {}
+        for column in self._columns:
+            if column:
+                block = product(self._matrix(column))
+                blocks.setdefault(tuple(column), []).append(block)
+        return sum(
+            self._spread(sum(same), objectives)
+            for objectives, same in blocks.items()
         )
+
+    def _matrix(self, column):
+        rows = ops.stack(list(column.values()))
+        return ops.cast(ops.reshape(rows, (len(column), -1)), self._dtype)
+
+    def _spread(self, block, objectives):
+        """The Gramian of some objectives as one of all, zero elsewhere."""
+        if len(objectives) == self._count:
+            return block
+        padded = ops.pad(block, ((0, 1), (0, 1)))
+        places = [
+            objectives.index(k) if k in objectives else len(objectives)
+            for k in range(self._count)
+        ]
+        return ops.take(ops.take(padded, places, axis=0), places, axis=1)
 
     def weighted_sum(self, weights):
         """Returns `sum_k weights_k * row_k` as one gradient per variable."""
+        weights = [weights[k] for k in range(self._count)]
+        return [self._combine(weights, column) for column in self._columns]
+
+    def _combine(self, weights, column):
+        if not column:
+            return None
         # A matrix product may round float32 to TF32 on a GPU.
         total = sum(
-            weights[k] * self.matrix[k] for k in range(self.matrix.shape[0])
+            weights[k] * ops.cast(g, self._dtype) for k, g in column.items()
         )
-        parts = []
-        start = 0
-        for example in self._examples:
-            if example is None:
-                parts.append(None)
-                continue
-            stop = start + math.prod(example.shape)
-            part = ops.reshape(total[start:stop], example.shape)
-            parts.append(ops.cast(part, example.dtype))
-            start = stop
-        return parts
+        return ops.cast(total, next(iter(column.values())).dtype)
 
 
 def _accumulator(gradients):

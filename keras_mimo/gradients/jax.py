@@ -16,25 +16,34 @@ def gramian(matrix):
 class Pullback:
     """Gradients of the outputs of one forward pass, one row at a time."""
 
-    def __init__(self, pull, outputs):
-        self._pull = pull
+    def __init__(self, pushforward, trainable, outputs):
+        self._pushforward = pushforward
+        self._trainable = trainable
         self._outputs = outputs
         self.num_objectives = len(outputs) - 1
 
     def row(self, k, indices):
-        unit = [float(j == k) for j in range(len(self._outputs))]
-        return self._gradients(unit, indices)
+        return self._gradients([k], [1.0], indices)
 
     def weighted(self, weights, indices):
-        cotangents = [weights[k] for k in range(self.num_objectives)]
-        return self._gradients([*cotangents, 0.0], indices)
-
-    def _gradients(self, cotangents, indices):
-        cotangents = tuple(
-            jnp.asarray(c, dtype=output.dtype)
-            for c, output in zip(cotangents, self._outputs, strict=True)
+        objectives = range(self.num_objectives)
+        return self._gradients(
+            objectives, [weights[k] for k in objectives], indices
         )
-        (gradients,) = self._pull(cotangents)
+
+    def _gradients(self, chosen, cotangents, indices):
+        # The function of `jax.vjp()` would also send zeros back through what
+        # only the other outputs depend on, and XLA computes with zeros.
+        def linear(values):
+            tangents = self._pushforward(values)
+            return [tangents[k] for k in chosen]
+
+        cotangents = [
+            jnp.asarray(cotangent, dtype=self._outputs[k].dtype)
+            for k, cotangent in zip(chosen, cotangents, strict=True)
+        ]
+        pullback = jax.linear_transpose(linear, self._trainable)
+        (gradients,) = pullback(cotangents)
         return [gradients[index] for index in indices]
 
 
@@ -68,12 +77,16 @@ def train_step(model, state, data):
         updates = _non_trainable_and_metrics(model, scope)
         return scaled, (outputs, active, y_pred, updates)
 
-    _, pull, (outputs, active, y_pred, updates) = jax.vjp(
+    _, pushforward, (outputs, active, y_pred, updates) = jax.linearize(
         forward, trainable, has_aux=True
     )
     with _scope(model, trainable, *updates) as scope:
         gradients = model._combine_gradients(
-            Pullback(pull, outputs), gramian, outputs[:-1], active, scale
+            Pullback(pushforward, trainable, outputs),
+            gramian,
+            outputs[:-1],
+            active,
+            scale,
         )
         total = model._logged_loss(outputs[:-1], active, [outputs[-1]])
     non_trainable, metrics = _non_trainable_and_metrics(model, scope)
