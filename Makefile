@@ -65,7 +65,8 @@ bench: $(VENV)/.examples $(BACKEND_STAMPS) ## measure the cost of a step on each
 install: $(VENV)/.test $(BACKEND_STAMPS) ## install what make test needs, and no more
 
 clean: ## remove .venv and all that was built or cached
-	rm -rf $(VENV) build dist *.egg-info served_model
+	rm -rf $(VENV) build dist *.egg-info served_model \
+		quickstart_output step_cost_*.json
 	rm -rf .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
