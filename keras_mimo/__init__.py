@@ -1,6 +1,8 @@
 """Balanced training by multi-objective optimisation, for Keras 3."""
 
 from keras_mimo import combiners
+from keras_mimo import datasets
+from keras_mimo import export
 from keras_mimo import objectives
 from keras_mimo.combiners import BalancedGradientCombiner
 from keras_mimo.combiners import ConstantCombiner
@@ -29,6 +31,8 @@ __all__ = [
     "SumCombiner",
     "__version__",
     "combiners",
+    "datasets",
+    "export",
     "inference_model",
     "late_fusion",
     "objectives",
