@@ -1,5 +1,6 @@
 from keras import ops
 
+from keras_mimo.solvers.cosines import cosines
 from keras_mimo.solvers.nonnegative_qp import nonnegative_qp
 
 
@@ -39,20 +40,15 @@ def _active_set(gramian, active):
     have the same optimality conditions. Where 0 is in the convex hull, that
     minimum is at infinity, and the direction to it is the answer.
     """
-    squares = ops.diagonal(gramian)
-    positive = active & (squares > 0)
-    norms = ops.sqrt(ops.where(positive, squares, 1.0))
-    pairs = ops.expand_dims(positive, 0) & ops.expand_dims(positive, 1)
-    cosines = gramian / ops.expand_dims(norms, 0) / ops.expand_dims(norms, 1)
-    cosines = ops.where(pairs, cosines, 0.0)
+    ratios, norms, positive = cosines(gramian, active)
     largest = ops.max(norms)
     smallest = ops.min(ops.where(positive, norms, largest))
     inverse = ops.where(positive, smallest / norms, 0.0)
 
-    scaled = nonnegative_qp(cosines, ops.expand_dims(inverse, 0))[0]
+    scaled = nonnegative_qp(ratios, ops.expand_dims(inverse, 0))[0]
     weights = _normalize(scaled * inverse)
     # A vector of length 0 is the shortest.
-    zero = ops.cast(active & (squares <= 0), weights.dtype)
+    zero = ops.cast(active & ~positive, weights.dtype)
     return ops.where(ops.any(zero > 0), _normalize(zero), weights)
 
 
