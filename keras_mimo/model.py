@@ -1,5 +1,6 @@
 import contextlib
 import functools
+import inspect
 
 import keras
 from keras import ops
@@ -15,6 +16,7 @@ from keras_mimo.balanced_variables import saved_balanced_variables
 from keras_mimo.combiners import BalancedGradientCombiner
 from keras_mimo.combiners import ConstantCombiner
 from keras_mimo.compiled import CompiledObjectives
+from keras_mimo.epoch_end import with_epoch_end
 from keras_mimo.objectives import Objective
 from keras_mimo.objectives import Outputs
 
@@ -189,9 +191,21 @@ class BalancedModel(keras.Model):
             return super().train_step(*args)
         engine = gradients.engine()
         _check_replicas(engine.replicas())
-        if self.combiner.needs == "losses":
-            return super().train_step(*args)
-        return engine.train_step(self, *args)
+        if self.combiner.needs != "losses":
+            return engine.train_step(self, *args)
+        engine.clear_gradients(self.combiner.trainable_variables)
+        if self.combiner.looks_again:
+            return engine.look_again(self, super().train_step, *args)
+        return super().train_step(*args)
+
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *args, **kwargs):
+        if self._balanced is None:
+            return super().fit(*args, **kwargs)
+        given = inspect.signature(super().fit).bind(*args, **kwargs)
+        callbacks = given.arguments.get("callbacks")
+        given.arguments["callbacks"] = with_epoch_end(callbacks, self)
+        return super().fit(*given.args, **given.kwargs)
 
     @functools.wraps(keras.Model.evaluate)
     def evaluate(self, *args, **kwargs):
@@ -216,6 +230,13 @@ class BalancedModel(keras.Model):
         if self.combiner is None:
             return variables
         return variables + self.combiner.variables
+
+    @property
+    def trainable_weights(self):
+        weights = super().trainable_weights
+        if self.combiner is None:
+            return weights
+        return weights + self.combiner.trainable_weights
 
     @property
     def combiner(self):
@@ -280,6 +301,11 @@ class BalancedModel(keras.Model):
 
     def _logged_loss(self, losses, active, additional):
         return sum(additional, self._balanced.scalar(losses, active, True))
+
+    def _losses_again(self, x, y, sample_weight):
+        """The losses of a batch by another forward pass, in training mode."""
+        y_pred = self(x, **self._training_argument())
+        return self._balanced.losses(y, y_pred, sample_weight)
 
     def _track_loss(self, loss, x):
         first = next(leaf for leaf in tree.flatten(x) if leaf is not None)

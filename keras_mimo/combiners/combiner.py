@@ -1,3 +1,5 @@
+import contextlib
+
 import keras
 from keras import ops
 
@@ -26,10 +28,17 @@ class BalancedGradientCombiner(keras.layers.Layer):
       logs, where `keras.callbacks.TerminateOnNaN` sees it. The state of the
       combiner keeps its last value.
 
+    A combiner of losses may have trainable weights. The optimizer of the model
+    updates them along the gradient of `scalarize()`, which must then depend on
+    them.
+
     Attributes:
-        needs: `"losses"` (one backward pass, Keras' own training step) or
-            `"gramian"` (K backward passes from one forward pass).
+        needs: `"losses"` (one backward pass, Keras' own training step),
+            `"gramian"` (K backward passes from one forward pass) or
+            `"gradients"` (the same, see `CoordinateCombiner`).
         min_objectives: The smallest number of objectives that makes sense.
+        looks_again: Whether the losses of the batch are computed a second time
+            after the update, and given to `after_step()`.
         traits: Frozen set of strings: what holds for every Gramian, up to
             rounding and with the default arguments. The tests hold a combiner
             to the traits that it declares. With `d = sum_k weights_k * g_k`:
@@ -63,6 +72,7 @@ class BalancedGradientCombiner(keras.layers.Layer):
 
     needs = "losses"
     min_objectives = 2
+    looks_again = False
     traits = frozenset()
 
     def __init__(self, **kwargs):
@@ -128,16 +138,9 @@ class BalancedGradientCombiner(keras.layers.Layer):
             gramian, gramian_finite = _finite(gramian, pairs)
             finite = finite & gramian_finite
 
-        # Copies: PyTorch assigns in place.
-        before = [ops.copy(v) for v in self.non_trainable_weights]
-        weights = self.call(losses, gramian, active, training)
         keep = finite if training else ops.zeros_like(finite)
-        for variable, value in zip(
-            self.non_trainable_weights, before, strict=True
-        ):
-            variable.assign(
-                ops.where(keep, ops.convert_to_tensor(variable), value)
-            )
+        with self._state_changes_if(keep):
+            weights = self.call(losses, gramian, active, training)
 
         uniform = ops.cast(active, weights.dtype)
         usual = finite
@@ -182,6 +185,48 @@ class BalancedGradientCombiner(keras.layers.Layer):
             return ops.sum(losses)
         return ops.sum(ops.stop_gradient(weights) * losses)
 
+    def after_step(self, losses, active=None):
+        """Shows the combiner what the step did; used if `looks_again`.
+
+        Args:
+            losses: Tensor of shape `(K,)`: the losses of the same batch, after
+                the update. If one is not finite, nothing happens.
+            active: As in `__call__()`.
+        """
+        losses = _as_float(losses)
+        if active is None:
+            active = ops.ones_like(losses, dtype="bool")
+        active = ops.cast(active, "bool")
+        losses, finite = _finite(losses, active)
+        with self._state_changes_if(finite):
+            self.compare(losses, active)
+
+    def compare(self, losses, active):
+        """Updates the state by the losses after the step, by subclasses.
+
+        Args:
+            losses: Tensor of shape `(K,)`, 0 where not active.
+            active: Boolean tensor of shape `(K,)`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not implement `compare()`."
+        )
+
+    def on_epoch_end(self):
+        """Called by `fit()` after the batches of an epoch."""
+
+    @contextlib.contextmanager
+    def _state_changes_if(self, keep):
+        """Undoes what happens to the state unless `keep`, a scalar tensor."""
+        variables = self.non_trainable_weights
+        # Copies: PyTorch assigns in place.
+        before = [ops.copy(v) for v in variables]
+        yield
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(
+                ops.where(keep, ops.convert_to_tensor(variable), value)
+            )
+
     def _check_shapes(self, losses, gramian, active):
         count = losses.shape[0] if len(losses.shape) else "K"
         if self.built:
@@ -217,10 +262,21 @@ class BalancedGradientCombiner(keras.layers.Layer):
         if config:
             self.build(config["objective_names"])
 
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        # Keras does not save the state of random number generators.
+        for index, generator in enumerate(self._seed_generators):
+            store[f"seed_{index}"] = generator.state
+
     def load_own_variables(self, store):
         # A file written without this combiner holds nothing for it.
-        if store.keys():
-            super().load_own_variables(store)
+        if not store.keys():
+            return
+        store = {key: store[key] for key in store.keys()}
+        for index, generator in enumerate(self._seed_generators):
+            if f"seed_{index}" in store:
+                generator.state.assign(store.pop(f"seed_{index}"))
+        super().load_own_variables(store)
 
 
 def _as_float(x):

@@ -12,6 +12,7 @@ class CombinerWrapper(BalancedGradientCombiner):
 
     Raises:
         TypeError: If `combiner` is of another type.
+        ValueError: At build time, if `combiner` has trainable weights.
     """
 
     def __init__(self, combiner, **kwargs):
@@ -29,6 +30,24 @@ class CombinerWrapper(BalancedGradientCombiner):
         # A combiner from a file comes built.
         if not self.combiner.built:
             self.combiner.build(objective_names)
+
+        if self.combiner.trainable_weights:
+            raise ValueError(
+                f"{type(self).__name__} changes the weights of a combiner, and "
+                f"{type(self.combiner).__name__} learns its own by descending "
+                "a loss that depends on them. "
+                f"Received: combiner={self.combiner}"
+            )
+
+    @property
+    def looks_again(self):
+        return self.combiner.looks_again
+
+    def compare(self, losses, active):
+        self.combiner.compare(losses, active)
+
+    def on_epoch_end(self):
+        self.combiner.on_epoch_end()
 
     def get_config(self):
         return {

@@ -8,6 +8,10 @@ def replicas():
     return 1
 
 
+def clear_gradients(variables):
+    """Does nothing: JAX keeps no gradients in variables."""
+
+
 def gramian(matrix):
     # The default precision of a matrix product is lower on GPU and TPU.
     return jnp.matmul(matrix, matrix.T, precision=jax.lax.Precision.HIGHEST)
@@ -97,6 +101,21 @@ def train_step(model, state, data):
     logs, metrics = model._update_metrics_variables(
         metrics, total, x, y, y_pred, sample_weight
     )
+    return logs, (trainable, non_trainable, optimizer_values, metrics)
+
+
+def look_again(model, train_step, state, data):
+    """A step, and the losses of the same forward pass after it."""
+    _, non_trainable, _, metrics = state
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    logs, state = train_step(state, data)
+    trainable, new_non_trainable, optimizer_values, new_metrics = state
+    # From where the first pass began: with the same masks in dropout.
+    with _scope(model, trainable, non_trainable, metrics):
+        losses, active = model._losses_again(x, y, sample_weight)
+    with _scope(model, trainable, new_non_trainable, new_metrics) as scope:
+        model.combiner.after_step(jnp.stack(losses), active)
+    non_trainable, metrics = _non_trainable_and_metrics(model, scope)
     return logs, (trainable, non_trainable, optimizer_values, metrics)
 
 

@@ -1,9 +1,15 @@
 import keras
 import tensorflow as tf
 
+from keras_mimo.gradients.rewind import Rewind
+
 
 def replicas():
     return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def clear_gradients(variables):
+    """Does nothing: TensorFlow keeps no gradients in variables."""
 
 
 def gramian(matrix):
@@ -66,3 +72,14 @@ def train_step(model, data):
     del tape
     model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def look_again(model, train_step, data):
+    """A step, and the losses of the same forward pass after it."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    rewind = Rewind(model)
+    logs = train_step(data)
+    with rewind:
+        losses, active = model._losses_again(x, y, sample_weight)
+    model.combiner.after_step(tf.stack(losses), active)
+    return logs

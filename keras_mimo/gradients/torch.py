@@ -1,6 +1,8 @@
 import keras
 import torch
 
+from keras_mimo.gradients.rewind import Rewind
+
 # A compiled forward pass may otherwise free what the second pullback reads.
 torch._functorch.config.donated_buffer = False
 
@@ -9,6 +11,12 @@ def replicas():
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_world_size()
     return 1
+
+
+def clear_gradients(variables):
+    """Forgets the gradients of variables that are no weights of a module."""
+    for variable in variables:
+        variable.value.grad = None
 
 
 def gramian(matrix):
@@ -73,3 +81,23 @@ def train_step(model, data):
     with torch.no_grad():
         model.optimizer.apply(gradients, variables)
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def look_again(model, train_step, data):
+    """A step, and the losses of the same forward pass after it."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    rewind = Rewind(model)
+    # Dropout without a seed draws from PyTorch itself.
+    random_states = _random_states()
+    logs = train_step(data)
+    with rewind, torch.random.fork_rng(), torch.no_grad():
+        torch.set_rng_state(random_states[0])
+        torch.cuda.set_rng_state_all(random_states[1])
+        losses, active = model._losses_again(x, y, sample_weight)
+    model.combiner.after_step(torch.stack(losses), active)
+    return logs
+
+
+def _random_states():
+    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return torch.get_rng_state(), on_gpu

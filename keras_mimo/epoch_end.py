@@ -1,0 +1,27 @@
+import keras
+
+
+class EpochEnd(keras.callbacks.Callback):
+    """Tells the model's combiner that an epoch is over."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.combiner.on_epoch_end()
+
+
+def with_epoch_end(callbacks, model):
+    """The `callbacks` of `fit()` with an `EpochEnd` in front.
+
+    In front, so that a checkpoint at the end of the epoch is of the state that
+    the next one starts with.
+    """
+    epoch_end = EpochEnd()
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        epoch_end.set_model(model)
+        known = [c for c in callbacks.callbacks if not isinstance(c, EpochEnd)]
+        callbacks.callbacks = [epoch_end, *known]
+        return callbacks
+    if callbacks is None:
+        return [epoch_end]
+    if isinstance(callbacks, keras.callbacks.Callback):
+        return [epoch_end, callbacks]
+    return [epoch_end, *callbacks]
