@@ -13,29 +13,37 @@ def resolve_balanced_variables(spec, model):
             or selects none.
     """
     trainable = model.trainable_weights
+    indices = range(len(trainable))
     if spec is None:
-        chosen = [True] * len(trainable)
+        chosen = list(indices)
     elif callable(spec):
-        chosen = [bool(spec(variable)) for variable in trainable]
+        chosen = [index for index in indices if spec(trainable[index])]
     else:
-        chosen = _listed(spec, model)
-    if not any(chosen):
+        chosen = find_variables("balanced_variables", spec, model)
+    if not chosen:
         raise ValueError(
             "`balanced_variables` must select at least one trainable variable "
             f"of the model. Received: balanced_variables={spec}"
         )
-    indices = range(len(trainable))
-    return (
-        [index for index in indices if chosen[index]],
-        [index for index in indices if not chosen[index]],
-    )
+    return chosen, [index for index in indices if index not in chosen]
 
 
-def _listed(spec, model):
+def find_variables(argument, items, model):
+    """Sorted indices of variables into `model.trainable_weights`.
+
+    Args:
+        argument: Name of the argument of `compile()` that holds the items.
+        items: List of variables, of their paths or of their indices in
+            `model.weights`.
+        model: A built model.
+
+    Raises:
+        ValueError: If an item is no trainable variable of the model.
+    """
     weights = model.weights
     trainable = model.trainable_weights
-    chosen = [False] * len(trainable)
-    for item in spec:
+    chosen = set()
+    for item in items:
         if isinstance(item, str):
             found = [i for i, v in enumerate(trainable) if v.path == item]
         else:
@@ -44,27 +52,29 @@ def _listed(spec, model):
         if not found:
             paths = [candidate.path for candidate in trainable]
             raise ValueError(
-                "`balanced_variables` must be trainable variables of the "
-                f"model. Received: {getattr(item, 'path', item)!r}. Its "
-                f"trainable variables are {paths}."
+                f"`{argument}` must be trainable variables of the model. "
+                f"Received: {getattr(item, 'path', item)!r}. Its trainable "
+                f"variables are {paths}."
             )
-        for index in found:
-            chosen[index] = True
-    return chosen
+        chosen.update(found)
+    return sorted(chosen)
 
 
 def check_balanced_variables(spec):
     """Raises `TypeError` unless `spec` is of a type that can be resolved."""
-    if spec is None or callable(spec):
-        return
-    if isinstance(spec, (list, tuple)) and all(
-        isinstance(item, (str, int)) or hasattr(item, "path") for item in spec
-    ):
+    if spec is None or callable(spec) or lists_variables(spec):
         return
     raise TypeError(
         "`balanced_variables` must be a list of variables, of their paths or "
         "of their indices in `model.weights`, or a function of a variable. "
         f"Received: balanced_variables={spec} of type {type(spec)}"
+    )
+
+
+def lists_variables(value):
+    """Whether `value` is of the type that `find_variables()` takes."""
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(item, (str, int)) or hasattr(item, "path") for item in value
     )
 
 

@@ -1,4 +1,7 @@
+import itertools
+
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -11,11 +14,16 @@ class CompiledObjectives:
     Args:
         objective: A compiled `keras_mimo.objectives.Objective`.
         combiner: A `keras_mimo.combiners.BalancedGradientCombiner`.
+        count_blocks: Function without arguments that returns the number of
+            blocks of variables for each of which the combiner is solved.
     """
 
-    def __init__(self, objective, combiner):
+    def __init__(self, objective, combiner, count_blocks):
         self.objective = objective
         self.combiner = combiner
+        # One for each block, if it has state: the first is `combiner`.
+        self.combiners = [combiner]
+        self._count_blocks = count_blocks
         self.built = False
         self.training_metrics = []
         self._weight_tracker = None
@@ -41,41 +49,78 @@ class CompiledObjectives:
         weights = self.combiner(
             ops.stop_gradient(losses), active=active, training=training
         )
-        if training:
-            self._track_weights(weights)
+        if training and self._weight_tracker is not None:
+            self._weight_tracker.update_state(weights, 1)
         return self.combiner.scalarize(losses, weights, active)
 
-    def weights(self, losses, gramian, active):
-        """The weights that a combiner of gradients gives to the objectives."""
-        weights = self.combiner(
-            ops.stack(losses), gramian=gramian, active=active, training=True
-        )
-        self._track_weights(weights)
-        self._conflict_tracker.update_state(conflict(gramian, active))
+    def weights(self, losses, gramians, reached, active):
+        """The weights that the combiner gives to the objectives.
+
+        Args:
+            losses: List of K scalars.
+            gramians: For each block of variables, a Gramian.
+            reached: For each block, a list of K booleans: which objectives
+                depend on it. The others take no part there.
+            active: Boolean tensor of shape `(K,)`.
+
+        Returns:
+            For each block, a tensor of shape `(K,)`.
+        """
+        reached = np.array(reached)
+        actives = [active & ops.convert_to_tensor(r) for r in reached]
+        weights = self._ask(losses, gramians, actives)
+        if self._weight_tracker is not None:
+            self._weight_tracker.update_state(sum(weights), reached.sum(axis=0))
+        self._conflict_tracker.update_state(conflict(gramians, actives))
         return weights
+
+    def kept_weights(self, losses, active, num_blocks):
+        """`weights()` in a step for which the combiner needs no Gramian."""
+        return self._ask(losses, [None] * num_blocks, [active] * num_blocks)
+
+    def _ask(self, losses, gramians, actives):
+        losses = ops.stack(losses)
+        blocks = zip(itertools.cycle(self.combiners), gramians, actives)
+        return [
+            combiner(losses, gramian=gramian, active=active, training=True)
+            for combiner, gramian, active in blocks
+        ]
+
+    @property
+    def state(self):
+        """Variables that a training step may change, beside the model's."""
+        variables = [v for c in self.combiners for v in c.variables]
+        for metric in self.training_metrics:
+            variables.extend(metric.variables)
+        return variables
+
+    def build_combiners(self, names):
+        """Creates the state of the combiner, or combiners, for objectives."""
+        if not self.combiner.built:
+            self.combiner.build(names)
+        elif list(self.combiner.objective_names) != list(names):
+            raise ValueError(
+                f"`combiner` was built for the objectives "
+                f"{self.combiner.objective_names} and can't be used for "
+                f"{names}. Pass a new instance to `compile()`."
+            )
+        if self.combiner.variables and len(self.combiners) == 1:
+            config = self.combiner.get_config()
+            for _ in range(self._count_blocks() - 1):
+                copy = type(self.combiner).from_config(config)
+                copy.build(names)
+                self.combiners.append(copy)
 
     def _build(self):
         names = self.objective.names
-        combiner = self.combiner
-        if not combiner.built:
-            combiner.build(names)
-        elif list(combiner.objective_names) != list(names):
-            raise ValueError(
-                f"`combiner` was built for the objectives "
-                f"{combiner.objective_names} and can't be used for {names}. "
-                "Pass a new instance to `compile()`."
-            )
-        if len(names) > 1:
+        self.build_combiners(names)
+        if len(names) > 1 and self.combiner.needs != "gradients":
             self._weight_tracker = WeightTracker(names)
             self.training_metrics.append(self._weight_tracker)
-        if combiner.needs != "losses":
+        if self.combiner.needs == "gramian":
             self._conflict_tracker = keras.metrics.Mean(name="conflict")
             self.training_metrics.append(self._conflict_tracker)
         self.built = True
-
-    def _track_weights(self, weights):
-        if self._weight_tracker is not None:
-            self._weight_tracker.update_state(weights)
 
 
 class WeightTracker(keras.metrics.Metric):
@@ -91,12 +136,12 @@ class WeightTracker(keras.metrics.Metric):
             (len(self._names),), keras.initializers.Zeros(), name="total"
         )
         self._count = self.add_variable(
-            (), keras.initializers.Zeros(), name="count"
+            (len(self._names),), keras.initializers.Zeros(), name="count"
         )
 
-    def update_state(self, weights):
+    def update_state(self, weights, counts):
         self._total.assign_add(ops.cast(weights, self._total.dtype))
-        self._count.assign_add(1.0)
+        self._count.assign_add(ops.cast(counts, self._count.dtype))
 
     def result(self):
         means = self._total / ops.maximum(self._count, 1.0)
@@ -105,9 +150,15 @@ class WeightTracker(keras.metrics.Metric):
         }
 
 
-def conflict(gramian, active):
+def conflict(gramians, actives):
     """Share of the pairs of active objectives whose gradients conflict."""
-    pairs = ops.expand_dims(active, 0) & ops.expand_dims(active, 1)
-    pairs = ops.triu(ops.cast(pairs, gramian.dtype), k=1)
-    opposed = ops.cast(gramian < 0, gramian.dtype) * pairs
-    return ops.sum(opposed) / ops.maximum(ops.sum(pairs), 1.0)
+    pairs = [
+        ops.triu(ops.cast(a[:, None] & a[None, :], g.dtype), k=1)
+        for g, a in zip(gramians, actives, strict=True)
+    ]
+    opposed = [
+        ops.sum(ops.cast(gramian < 0, gramian.dtype) * p)
+        for gramian, p in zip(gramians, pairs, strict=True)
+    ]
+    count = sum(ops.sum(p) for p in pairs)
+    return sum(opposed) / ops.maximum(count, 1.0)

@@ -41,6 +41,22 @@ class MultimodalModel(FunctionalBalancedModel):
     def default_objectives(self):
         return Modalities()
 
+    @property
+    def encoder_variables(self):
+        """Trainable variables of the encoders of a `late_fusion()` model.
+
+        A dict from the name of a modality to a list of variables: the `blocks`
+        of `compile()` that treat each encoder on its own. Modalities that share
+        an encoder have one entry.
+        """
+        encoders = {
+            layer.name.removesuffix("_encoder"): layer.trainable_variables
+            for layer in self.layers
+            if layer.name.endswith("_encoder")
+        }
+        modalities = [name for name in self.output if name in encoders]
+        return {name: encoders[name] for name in modalities}
+
     def export(
         self,
         filepath,

@@ -6,17 +6,16 @@ import keras
 from keras import ops
 from keras import tree
 
+from keras_mimo import combiners
 from keras_mimo import gradients
 from keras_mimo._keras import CompileMetrics
 from keras_mimo._keras import Functional
 from keras_mimo._keras import unscale_loss_for_distribution
-from keras_mimo.balanced_variables import check_balanced_variables
-from keras_mimo.balanced_variables import resolve_balanced_variables
-from keras_mimo.balanced_variables import saved_balanced_variables
-from keras_mimo.combiners import BalancedGradientCombiner
 from keras_mimo.combiners import ConstantCombiner
 from keras_mimo.compiled import CompiledObjectives
 from keras_mimo.epoch_end import with_epoch_end
+from keras_mimo.gradient_scope import GradientScope
+from keras_mimo.gradient_update import GradientUpdate
 from keras_mimo.objectives import Objective
 from keras_mimo.objectives import Outputs
 
@@ -73,6 +72,8 @@ class BalancedModel(keras.Model):
         objectives=None,
         combiner=None,
         balanced_variables=None,
+        blocks="all",
+        gradients_at=None,
     ):
         """Configures the model for training.
 
@@ -91,14 +92,27 @@ class BalancedModel(keras.Model):
             objectives: What is balanced, a `keras_mimo.objectives.Objective`.
                 Defaults to `default_objectives()`: `Outputs()`, one objective
                 per compiled loss, for this class.
-            combiner: How it is balanced, a `BalancedGradientCombiner`.
-                Defaults to `None`: plain Keras.
+            combiner: How it is balanced: a `BalancedGradientCombiner`, or the
+                name of one (see `keras_mimo.combiners.get()`). Defaults to
+                `None`: plain Keras.
             balanced_variables: Variables over which the Gramian of a combiner
                 that needs gradients is taken: a list of variables, of their
                 paths or of their indices in `weights`, or a function of a
                 variable that returns a boolean. Every trainable variable is
                 updated with the same weights, whether it is in the list or not.
                 Defaults to all trainable variables.
+            blocks: For each of which blocks of variables the combiner is
+                solved, and gives weights of its own: `"all"` (one block),
+                `"layer"`, `"variable"`, a dict from the names of blocks to
+                lists of variables (or of their paths or indices), or a function
+                of a variable that returns the name of its block. In a block,
+                the objectives that do not depend on it take no part. Variables
+                that are left out, or for which the function returns `None`, are
+                updated by the plain sum of the objectives. Defaults to `"all"`.
+            gradients_at: Name of a layer on whose output all objectives depend.
+                A combiner of gradients then compares the gradients with respect
+                to that output: K short backward passes and one long one.
+                Defaults to `None`: with respect to variables.
 
         Raises:
             TypeError: If `combiner` or `objectives` is of the wrong type.
@@ -106,6 +120,7 @@ class BalancedModel(keras.Model):
                 fit the others.
         """
         optimizer = keras.optimizers.get(optimizer)
+        combiner = combiners.get(combiner)
         arguments = dict(
             optimizer=optimizer,
             loss=loss,
@@ -119,10 +134,12 @@ class BalancedModel(keras.Model):
             objectives=objectives,
             combiner=combiner,
             balanced_variables=balanced_variables,
+            blocks=blocks,
+            gradients_at=gradients_at,
         )
-        _check_type("combiner", combiner, BalancedGradientCombiner)
         _check_type("objectives", objectives, Objective)
-        check_balanced_variables(balanced_variables)
+        scope = GradientScope(self, balanced_variables, blocks, gradients_at)
+        _check_gradients_at(gradients_at, combiner)
         objective = (objectives or self.default_objectives()).copy()
         if combiner is None and objective.default_weights() is not None:
             combiner = ConstantCombiner(objective.default_weights())
@@ -148,22 +165,23 @@ class BalancedModel(keras.Model):
         )
         # Not tracked: the combiner's state is no weight of the model.
         object.__setattr__(self, "_compile_arguments", arguments)
+        object.__setattr__(self, "_gradient_scope", scope)
         if combiner is not None:
-            self._compile_loss = CompiledObjectives(objective, combiner)
-            if self.built:
-                resolve_balanced_variables(balanced_variables, self)
+            self._compile_loss = CompiledObjectives(
+                objective, combiner, lambda: len(scope.variables()[0])
+            )
 
     def get_compile_config(self):
         if not self.compiled:
             return {}
-        arguments = dict(self._compile_arguments)
-        arguments["balanced_variables"] = saved_balanced_variables(
-            arguments["balanced_variables"], self
-        )
+        arguments = {**self._compile_arguments, **self._gradient_scope.saved()}
         return keras.saving.serialize_keras_object(arguments)
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built and self.combiner is not None and self.combiner.built:
+            # Before weights are loaded, those of every block's combiner.
+            self._balanced.build_combiners(self.combiner.objective_names)
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
@@ -227,9 +245,9 @@ class BalancedModel(keras.Model):
     @property
     def variables(self):
         variables = super().variables
-        if self.combiner is None:
+        if self._balanced is None:
             return variables
-        return variables + self.combiner.variables
+        return variables + [v for c in self._combiners for v in c.variables]
 
     @property
     def trainable_weights(self):
@@ -242,6 +260,11 @@ class BalancedModel(keras.Model):
     def combiner(self):
         """The combiner that the model was compiled with, or `None`."""
         return self._balanced and self._balanced.combiner
+
+    @property
+    def _combiners(self):
+        """The combiner of each block, found here by `save()` for its state."""
+        return [] if self._balanced is None else self._balanced.combiners
 
     @property
     def objectives(self):
@@ -307,6 +330,11 @@ class BalancedModel(keras.Model):
         y_pred = self(x, **self._training_argument())
         return self._balanced.losses(y, y_pred, sample_weight)
 
+    def _tapped_layer(self):
+        """The layer at whose output gradients are taken, or `None`."""
+        scope = self._gradient_scope
+        return None if scope.gradients_at is None else scope.layer()
+
     def _track_loss(self, loss, x):
         first = next(leaf for leaf in tree.flatten(x) if leaf is not None)
         self._loss_tracker.update_state(
@@ -315,18 +343,21 @@ class BalancedModel(keras.Model):
         )
 
     def _combine_gradients(self, pullback, gramian, losses, active, scale):
-        balanced, others = resolve_balanced_variables(
-            self._compile_arguments["balanced_variables"], self
+        scope = self._gradient_scope
+        blocks, others = scope.variables()
+        update = GradientUpdate(
+            balanced=self._balanced,
+            pullback=pullback,
+            gramian=gramian,
+            losses=losses,
+            active=active,
+            scale=scale,
+            blocks=blocks,
+            others=others,
+            blockwise=scope.blockwise,
+            gradients_at=scope.gradients_at,
         )
-
-        def weigh(scaled_gramian):
-            return self._balanced.weights(
-                losses, scaled_gramian / scale / scale, active
-            )
-
-        return gradients.balanced_gradients(
-            pullback, gramian, weigh, balanced, others
-        )
+        return update()
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
@@ -363,6 +394,16 @@ def _check_replicas(count):
             "with `keras.distribution` on JAX. "
             f"Received: {count} replicas"
         )
+
+
+def _check_gradients_at(gradients_at, combiner):
+    if gradients_at is not None and combiner is not None:
+        if combiner.needs == "gradients":
+            raise ValueError(
+                "`gradients_at` needs a combiner that gives weights to the "
+                f"objectives. Received: gradients_at={gradients_at!r}, "
+                f"combiner={combiner}"
+            )
 
 
 def _check_type(argument, value, expected):

@@ -55,7 +55,8 @@ class BalancedGradientCombiner(keras.layers.Layer):
             - `"permutation_equivariant"`: `d` does not depend on the order of
               the objectives.
             - `"random"`: weights are drawn in training. `"stateful"`: they
-              depend on the steps before.
+              depend on the steps before, by what the combiner keeps of them.
+              `"trainable"`: they are learnt by the optimizer of the model.
         objective_names: List of K strings, set by `build()`.
 
     Example:
@@ -144,7 +145,7 @@ class BalancedGradientCombiner(keras.layers.Layer):
 
         uniform = ops.cast(active, weights.dtype)
         usual = finite
-        if self.needs != "losses":
+        if self.needs == "gramian":
             usual = usual & (ops.sum(uniform) > 1)
         return ops.where(active, ops.where(usual, weights, uniform), 0.0)
 
@@ -184,6 +185,20 @@ class BalancedGradientCombiner(keras.layers.Layer):
         if self.needs != "losses":
             return ops.sum(losses)
         return ops.sum(ops.stop_gradient(weights) * losses)
+
+    def requires_gramian(self):
+        """Whether `__call__()` must be given a Gramian in every step."""
+        return self.needs == "gramian"
+
+    def due(self):
+        """Whether the next step needs the Gramian.
+
+        Returns:
+            `None` if every step does, or a boolean scalar tensor. Where that is
+            false, `__call__()` is given no Gramian, and the model does not
+            compute one.
+        """
+        return None
 
     def after_step(self, losses, active=None):
         """Shows the combiner what the step did; used if `looks_again`.
@@ -242,7 +257,7 @@ class BalancedGradientCombiner(keras.layers.Layer):
                 f"Received: active.shape={tuple(active.shape)}"
             )
         if gramian is None:
-            if self.needs != "losses":
+            if self.requires_gramian():
                 raise ValueError(
                     f"{type(self).__name__} needs the argument `gramian`, of "
                     f"shape {(count, count)}. Received: gramian=None"

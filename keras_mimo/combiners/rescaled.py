@@ -2,6 +2,7 @@ import keras
 from keras import ops
 
 from keras_mimo.combiners.wrapper import CombinerWrapper
+from keras_mimo.solvers.length import combined_length
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
@@ -49,21 +50,10 @@ class Rescaled(CombinerWrapper):
         reference = ops.cast(active, gramian.dtype)
         if self.to == "mean":
             reference = reference / ops.maximum(ops.sum(reference), 1.0)
-        length = _length(weights, gramian)
-        target = _length(reference, gramian)
+        length = combined_length(weights, gramian)
+        target = combined_length(reference, gramian)
         ratio = target / ops.where(length > 0, length, 1.0)
         return ops.where(length > 0, weights * ratio, 0.0)
 
     def get_config(self):
         return {**super().get_config(), "to": self.to}
-
-
-def _length(weights, gramian):
-    """Length of the weighted sum of gradients, from the scaled Gramian."""
-    # Squares of squares would leave float32 where the gradients do not.
-    trace = ops.trace(gramian)
-    scaled = gramian / ops.where(trace > 0, trace, 1.0)
-    largest = ops.max(ops.absolute(weights))
-    unit = weights / ops.where(largest > 0, largest, 1.0)
-    square = ops.sum(unit[:, None] * scaled * unit[None, :])
-    return ops.sqrt(ops.relu(square)) * largest * ops.sqrt(ops.relu(trace))

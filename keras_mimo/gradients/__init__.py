@@ -2,9 +2,18 @@ import importlib
 
 import keras
 
-from keras_mimo.gradients.balanced import balanced_gradients
+from keras_mimo.gradients.balanced import block_rows
+from keras_mimo.gradients.balanced import representation_rows
+from keras_mimo.gradients.balanced import update_gradients
+from keras_mimo.gradients.balanced import weighted_blocks
 
-__all__ = ["balanced_gradients", "engine"]
+__all__ = [
+    "block_rows",
+    "engine",
+    "representation_rows",
+    "update_gradients",
+    "weighted_blocks",
+]
 
 TRAINING_BACKENDS = ("tensorflow", "jax", "torch")
 

@@ -1,40 +1,82 @@
-from keras import ops
+import itertools
 
 from keras_mimo.gradients.flat import FlatRows
 
 
-def balanced_gradients(pullback, gramian, weigh, balanced, others):
-    """Combines the gradients of K objectives into one update.
+def block_rows(pullback, blocks):
+    """The gradients of K objectives, per block of variables.
 
     Args:
-        pullback: An object with `num_objectives`; `row(k, indices)`, the
-            gradient of output `k` with respect to the variables at `indices`
-            (`None` where there is none; output `num_objectives` stands for the
-            losses that are not objectives); and `weighted(weights, indices)`,
-            the gradient of the weighted sum of the objectives.
-        gramian: Function of a matrix that returns its Gramian in the full
-            precision of the matrix.
-        weigh: Function of the Gramian that returns the weights `(K,)`.
-        balanced: List of int, the variables that the Gramian is taken over.
-        others: List of int, all other variables.
+        pullback: An object with `num_objectives` and `row(k, indices)`, the
+            gradient of output `k` with respect to the variables at `indices`,
+            `None` where there is none.
+        blocks: List of lists of indices.
 
     Returns:
-        List of gradients in the order of the variables, `None` where no loss
-        reaches a variable, as in plain Keras.
+        List of `FlatRows`, one per block.
     """
-    count = pullback.num_objectives
-    rows = FlatRows([pullback.row(k, balanced) for k in range(count)])
-    weights = ops.stop_gradient(weigh(rows.gramian(gramian)))
-    combined = dict(zip(balanced, rows.weighted_sum(weights), strict=True))
-    if others:
-        values = pullback.weighted(weights, others)
-        combined.update(zip(others, values, strict=True))
+    indices = [index for block in blocks for index in block]
+    rows = [pullback.row(k, indices) for k in range(pullback.num_objectives)]
+    ends = list(itertools.accumulate(len(block) for block in blocks))
+    return [
+        FlatRows([row[end - len(block) : end] for row in rows])
+        for block, end in zip(blocks, ends, strict=True)
+    ]
+
+
+def weighted_blocks(pullback, blocks, weights):
+    """Gradients of weighted sums of the objectives, without all K of them.
+
+    Args:
+        pullback: As in `block_rows()`, with `weighted(weights, indices)`, the
+            gradient of the weighted sum of the objectives.
+        blocks: List of lists of indices.
+        weights: For each block, a tensor of shape `(K,)`.
+
+    Returns:
+        For each block, a list of gradients.
+    """
+    if len(blocks) > pullback.num_objectives:
+        rows = block_rows(pullback, blocks)
+        return [
+            block.weighted_sum(w)
+            for block, w in zip(rows, weights, strict=True)
+        ]
+    return [
+        pullback.weighted(w, block)
+        for block, w in zip(blocks, weights, strict=True)
+    ]
+
+
+def update_gradients(pullback, blocks, gradients):
+    """One gradient per variable, in their order.
+
+    Args:
+        pullback: As in `block_rows()`; output `num_objectives` stands for the
+            losses that are not objectives, and is added.
+        blocks: List of lists of indices, which together are all variables.
+        gradients: For each block, a list of gradients.
+
+    Returns:
+        List of gradients, `None` where no loss reaches a variable.
+    """
+    combined = {
+        index: gradient
+        for block, values in zip(blocks, gradients, strict=True)
+        for index, gradient in zip(block, values, strict=True)
+    }
     indices = sorted(combined)
-    additional = pullback.row(count, indices)
+    additional = pullback.row(pullback.num_objectives, indices)
     return [
         _add(combined[index], value)
         for index, value in zip(indices, additional, strict=True)
     ]
+
+
+def representation_rows(pullback):
+    """The gradients of K objectives at the tapped tensors, as `FlatRows`."""
+    count = pullback.num_objectives
+    return FlatRows([pullback.at_taps(k) for k in range(count)])
 
 
 def _add(a, b):

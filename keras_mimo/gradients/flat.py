@@ -11,8 +11,8 @@ class FlatRows:
     Args:
         rows: List of K lists, with one gradient or `None` per variable.
 
-    Raises:
-        ValueError: If no objective reaches any variable.
+    Attributes:
+        reached: List of K booleans, false where all of a row is `None`.
     """
 
     def __init__(self, rows):
@@ -21,14 +21,13 @@ class FlatRows:
             {k: g for k, g in enumerate(column) if g is not None}
             for column in zip(*rows, strict=True)
         ]
-        reached = [g for column in self._columns for g in column.values()]
-        if not reached:
-            raise ValueError(
-                "No objective has a gradient with respect to any balanced "
-                "variable. Check `balanced_variables` in `compile()` and the "
-                "`trainable` attributes of the layers."
-            )
-        self._dtype = _accumulator(reached)
+        self.reached = [
+            any(k in column for column in self._columns)
+            for k in range(self._count)
+        ]
+        self._dtype = _accumulator(
+            g for column in self._columns for g in column.values()
+        )
 
     def gramian(self, product):
         """Returns the inner products of the rows, a matrix `(K, K)`.
@@ -43,8 +42,11 @@ class FlatRows:
                 block = product(self._matrix(column))
                 blocks.setdefault(tuple(column), []).append(block)
         return sum(
-            self._spread(sum(same), objectives)
-            for objectives, same in blocks.items()
+            (
+                self._spread(sum(b), objectives)
+                for objectives, b in blocks.items()
+            ),
+            ops.zeros((self._count, self._count), dtype=self._dtype),
         )
 
     def _matrix(self, column):
@@ -65,11 +67,31 @@ class FlatRows:
     def weighted_sum(self, weights):
         """Returns `sum_k weights_k * row_k` as one gradient per variable."""
         weights = [weights[k] for k in range(self._count)]
-        return [self._combine(weights, column) for column in self._columns]
+        return [
+            self._weigh(weights, column) if column else None
+            for column in self._columns
+        ]
 
-    def _combine(self, weights, column):
-        if not column:
-            return None
+    def per_coordinate(self, combine):
+        """Returns one gradient per variable, by a function of coordinates.
+
+        Args:
+            combine: Function of a matrix with one row for each objective that
+                reaches the variable and one column for each coordinate, and of
+                the list of these objectives, that returns a vector.
+        """
+        return [
+            self._combine(combine, column) if column else None
+            for column in self._columns
+        ]
+
+    def _combine(self, combine, column):
+        total = combine(self._matrix(column), list(column))
+        gradient = next(iter(column.values()))
+        total = ops.reshape(total, ops.shape(gradient))
+        return ops.cast(total, gradient.dtype)
+
+    def _weigh(self, weights, column):
         # A matrix product may round float32 to TF32 on a GPU.
         total = sum(
             weights[k] * ops.cast(g, self._dtype) for k, g in column.items()

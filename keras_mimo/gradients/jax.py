@@ -1,6 +1,9 @@
 import jax
 import jax.numpy as jnp
 import keras
+from jax.interpreters import partial_eval
+
+from keras_mimo.gradients.taps import tapped
 
 
 def replicas():
@@ -20,35 +23,54 @@ def gramian(matrix):
 class Pullback:
     """Gradients of the outputs of one forward pass, one row at a time."""
 
-    def __init__(self, pushforward, trainable, outputs):
+    def __init__(self, pushforward, trainable, taps, outputs):
         self._pushforward = pushforward
-        self._trainable = trainable
+        self._inputs = (trainable, taps)
         self._outputs = outputs
         self.num_objectives = len(outputs) - 1
+        self._jaxpr = jax.make_jaxpr(pushforward)(*self._inputs).jaxpr
 
     def row(self, k, indices):
-        return self._gradients([k], [1.0], indices)
+        trainable, _ = self._gradients([k], [1.0])
+        reached = self._reached(k)
+        return [trainable[i] if reached[i] else None for i in indices]
 
     def weighted(self, weights, indices):
         objectives = range(self.num_objectives)
-        return self._gradients(
-            objectives, [weights[k] for k in objectives], indices
+        trainable, _ = self._gradients(
+            objectives, [weights[k] for k in objectives]
         )
+        reached = [self._reached(k) for k in objectives]
+        return [
+            trainable[i] if any(r[i] for r in reached) else None
+            for i in indices
+        ]
 
-    def _gradients(self, chosen, cotangents, indices):
+    def at_taps(self, k):
+        _, taps = self._gradients([k], [1.0])
+        reached = self._reached(k)[-len(taps) :]
+        return [
+            tap if there else None
+            for tap, there in zip(taps, reached, strict=True)
+        ]
+
+    def _reached(self, k):
+        """Which inputs output `k` depends on: JAX's gradients are zeros."""
+        used = [index == k for index in range(len(self._outputs))]
+        return partial_eval.dce_jaxpr(self._jaxpr, used)[1]
+
+    def _gradients(self, chosen, cotangents):
         # The function of `jax.vjp()` would also send zeros back through what
         # only the other outputs depend on, and XLA computes with zeros.
-        def linear(values):
-            tangents = self._pushforward(values)
+        def linear(*inputs):
+            tangents = self._pushforward(*inputs)
             return [tangents[k] for k in chosen]
 
         cotangents = [
             jnp.asarray(cotangent, dtype=self._outputs[k].dtype)
             for k, cotangent in zip(chosen, cotangents, strict=True)
         ]
-        pullback = jax.linear_transpose(linear, self._trainable)
-        (gradients,) = pullback(cotangents)
-        return [gradients[index] for index in indices]
+        return jax.linear_transpose(linear, *self._inputs)(cotangents)
 
 
 def train_step(model, state, data):
@@ -62,13 +84,23 @@ def train_step(model, state, data):
     ):
         scale = optimizer.scale_loss(jnp.ones(()))
 
-    def forward(trainable):
-        y_pred, new_non_trainable, layer_losses = model.stateless_call(
-            trainable,
-            non_trainable,
-            x,
-            return_losses=True,
-            **model._training_argument(),
+    layer = model._tapped_layer()
+
+    def call(trainable, tap):
+        with tapped(layer, tap):
+            return model.stateless_call(
+                trainable,
+                non_trainable,
+                x,
+                return_losses=True,
+                **model._training_argument(),
+            )
+
+    def forward(trainable, taps):
+        # The gradient at a tensor is that of a zero which is added to it.
+        added = iter(taps)
+        y_pred, new_non_trainable, layer_losses = call(
+            trainable, lambda z: z + next(added)
         )
         model._losses_override = list(layer_losses)
         with _scope(model, trainable, new_non_trainable, metrics) as scope:
@@ -81,12 +113,13 @@ def train_step(model, state, data):
         updates = _non_trainable_and_metrics(model, scope)
         return scaled, (outputs, active, y_pred, updates)
 
+    taps = _zeros_at_taps(call, trainable) if layer is not None else []
     _, pushforward, (outputs, active, y_pred, updates) = jax.linearize(
-        forward, trainable, has_aux=True
+        forward, trainable, taps, has_aux=True
     )
     with _scope(model, trainable, *updates) as scope:
         gradients = model._combine_gradients(
-            Pullback(pushforward, trainable, outputs),
+            Pullback(pushforward, trainable, taps, outputs),
             gramian,
             outputs[:-1],
             active,
@@ -95,6 +128,11 @@ def train_step(model, state, data):
         total = model._logged_loss(outputs[:-1], active, [outputs[-1]])
     non_trainable, metrics = _non_trainable_and_metrics(model, scope)
 
+    # A variable that no loss reaches has the gradient 0 in plain Keras too.
+    gradients = [
+        jnp.zeros_like(value) if gradient is None else gradient
+        for gradient, value in zip(gradients, trainable, strict=True)
+    ]
     trainable, optimizer_values = optimizer.stateless_apply(
         optimizer_values, gradients, trainable
     )
@@ -102,6 +140,16 @@ def train_step(model, state, data):
         metrics, total, x, y, y_pred, sample_weight
     )
     return logs, (trainable, non_trainable, optimizer_values, metrics)
+
+
+def _zeros_at_taps(call, trainable):
+    def outputs(trainable):
+        seen = []
+        call(trainable, lambda z: seen.append(z) or z)
+        return seen
+
+    shapes = jax.eval_shape(outputs, trainable)
+    return [jnp.zeros(z.shape, z.dtype) for z in shapes]
 
 
 def look_again(model, train_step, state, data):

@@ -2,6 +2,7 @@ import keras
 import tensorflow as tf
 
 from keras_mimo.gradients.rewind import Rewind
+from keras_mimo.gradients.taps import recorded
 
 
 def replicas():
@@ -24,14 +25,15 @@ def gramian(matrix):
 class Pullback:
     """Gradients of the outputs of one forward pass, one row at a time."""
 
-    def __init__(self, tape, outputs, variables):
+    def __init__(self, tape, outputs, variables, taps):
         self._tape = tape
         self._outputs = outputs
         self._variables = variables
+        self._taps = taps
         self.num_objectives = len(outputs) - 1
 
     def row(self, k, indices):
-        return self._gradients([self._outputs[k]], None, indices)
+        return self._gradients([self._outputs[k]], None, self._at(indices))
 
     def weighted(self, weights, indices):
         outputs = self._outputs[:-1]
@@ -39,13 +41,17 @@ class Pullback:
             tf.cast(weight, output.dtype)
             for weight, output in zip(tf.unstack(weights), outputs, strict=True)
         ]
-        return self._gradients(outputs, weights, indices)
+        return self._gradients(outputs, weights, self._at(indices))
 
-    def _gradients(self, outputs, cotangents, indices):
+    def at_taps(self, k):
+        return self._gradients([self._outputs[k]], None, self._taps)
+
+    def _at(self, indices):
+        return [self._variables[index] for index in indices]
+
+    def _gradients(self, outputs, cotangents, sources):
         gradients = self._tape.gradient(
-            outputs,
-            [self._variables[index] for index in indices],
-            output_gradients=cotangents,
+            outputs, sources, output_gradients=cotangents
         )
         # The gradient of an embedding is a tf.IndexedSlices.
         return [g if g is None else tf.convert_to_tensor(g) for g in gradients]
@@ -54,8 +60,10 @@ class Pullback:
 def train_step(model, data):
     """One step of a combiner of gradients, in the terms of Keras' trainer."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    taps = []
     with tf.GradientTape(persistent=True) as tape:
-        y_pred = model(x, **model._training_argument())
+        with recorded(model._tapped_layer(), taps):
+            y_pred = model(x, **model._training_argument())
         losses, active, additional = model._objective_losses(
             y, y_pred, sample_weight
         )
@@ -67,7 +75,7 @@ def train_step(model, data):
     variables = model.trainable_weights
     model._track_loss(model._logged_loss(losses, active, additional), x)
     gradients = model._combine_gradients(
-        Pullback(tape, outputs, variables), gramian, losses, active, scale
+        Pullback(tape, outputs, variables, taps), gramian, losses, active, scale
     )
     del tape
     model.optimizer.apply_gradients(zip(gradients, variables, strict=True))

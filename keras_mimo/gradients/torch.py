@@ -2,6 +2,7 @@ import keras
 import torch
 
 from keras_mimo.gradients.rewind import Rewind
+from keras_mimo.gradients.taps import recorded
 
 # A compiled forward pass may otherwise free what the second pullback reads.
 torch._functorch.config.donated_buffer = False
@@ -29,13 +30,14 @@ def gramian(matrix):
 class Pullback:
     """Gradients of the outputs of one forward pass, one row at a time."""
 
-    def __init__(self, outputs, variables):
+    def __init__(self, outputs, variables, taps):
         self._outputs = outputs
         self._values = [variable.value for variable in variables]
+        self._taps = taps
         self.num_objectives = len(outputs) - 1
 
     def row(self, k, indices):
-        return self._gradients([self._outputs[k]], None, indices)
+        return self._gradients([self._outputs[k]], None, self._at(indices))
 
     def weighted(self, weights, indices):
         outputs = self._outputs[:-1]
@@ -43,9 +45,15 @@ class Pullback:
             weight.to(output.dtype)
             for weight, output in zip(weights, outputs, strict=True)
         ]
-        return self._gradients(outputs, weights, indices)
+        return self._gradients(outputs, weights, self._at(indices))
 
-    def _gradients(self, outputs, cotangents, indices):
+    def at_taps(self, k):
+        return self._gradients([self._outputs[k]], None, self._taps)
+
+    def _at(self, indices):
+        return [self._values[index] for index in indices]
+
+    def _gradients(self, outputs, cotangents, sources):
         if cotangents is None:
             cotangents = [None] * len(outputs)
         pairs = [
@@ -54,10 +62,10 @@ class Pullback:
             if pair[0].requires_grad
         ]
         if not pairs:
-            return [None] * len(indices)
+            return [None] * len(sources)
         return torch.autograd.grad(
             [output for output, _ in pairs],
-            [self._values[index] for index in indices],
+            sources,
             grad_outputs=[cotangent for _, cotangent in pairs],
             retain_graph=True,
             allow_unused=True,
@@ -67,7 +75,9 @@ class Pullback:
 def train_step(model, data):
     """One step of a combiner of gradients, in the terms of Keras' trainer."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    y_pred = model(x, **model._training_argument())
+    taps = []
+    with recorded(model._tapped_layer(), taps):
+        y_pred = model(x, **model._training_argument())
     variables = model.trainable_weights
     losses, active, additional = model._objective_losses(
         y, y_pred, sample_weight
@@ -76,7 +86,7 @@ def train_step(model, data):
     scale = model.optimizer.scale_loss(torch.ones((), device=losses[0].device))
     outputs = [scale * loss for loss in [*losses, sum(additional, 0.0 * scale)]]
     gradients = model._combine_gradients(
-        Pullback(outputs, variables), gramian, losses, active, scale
+        Pullback(outputs, variables, taps), gramian, losses, active, scale
     )
     with torch.no_grad():
         model.optimizer.apply(gradients, variables)

@@ -30,9 +30,15 @@ def test_flat_rows_are_zero_where_an_objective_does_not_reach():
     np.testing.assert_array_equal(ops.convert_to_numpy(third), [34])
 
 
-def test_no_gradient_at_all_is_an_error():
-    with pytest.raises(ValueError, match="`balanced_variables`"):
-        FlatRows([[None], [None]])
+def test_what_no_objective_reaches_has_an_empty_gramian():
+    rows = FlatRows([[None, None], [None, None]])
+    assert rows.reached == [False, False]
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(rows.gramian(gradients.engine().gramian)),
+        np.zeros((2, 2)),
+    )
+    assert rows.weighted_sum(tensor([1.0, 1.0])) == [None, None]
+    assert rows.per_coordinate(None) == [None, None]
 
 
 def test_gramian_keeps_the_precision_of_float32():

@@ -1,0 +1,102 @@
+import keras
+
+from keras_mimo.balanced_variables import check_balanced_variables
+from keras_mimo.balanced_variables import resolve_balanced_variables
+from keras_mimo.balanced_variables import saved_balanced_variables
+from keras_mimo.blocks import check_blocks
+from keras_mimo.blocks import resolve_blocks
+from keras_mimo.blocks import saved_blocks
+
+
+class GradientScope:
+    """Where a combiner compares gradients.
+
+    Over all trainable variables at once, over some of them, in each of several
+    blocks of them, or at the output of a layer.
+
+    Args:
+        model: The model.
+        balanced_variables: As in `BalancedModel.compile()`.
+        blocks: As in `BalancedModel.compile()`.
+        gradients_at: As in `BalancedModel.compile()`.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If a value is invalid, or more than one argument is given.
+    """
+
+    def __init__(self, model, balanced_variables, blocks, gradients_at):
+        check_balanced_variables(balanced_variables)
+        check_blocks(blocks)
+        if gradients_at is not None and not isinstance(gradients_at, str):
+            raise TypeError(
+                "`gradients_at` must be the name of a layer. Received: "
+                f"gradients_at={gradients_at} of type {type(gradients_at)}"
+            )
+        self.blockwise = not isinstance(blocks, str) or blocks != "all"
+        choices = (balanced_variables is not None, self.blockwise, gradients_at)
+        if sum(map(bool, choices)) > 1:
+            raise ValueError(
+                "Only one of `balanced_variables`, `blocks` and `gradients_at` "
+                "can be given. Received: "
+                f"balanced_variables={balanced_variables}, blocks={blocks}, "
+                f"gradients_at={gradients_at}"
+            )
+        self._model = model
+        self._balanced_variables = balanced_variables
+        self._blocks = blocks
+        self.gradients_at = gradients_at
+        if model.built:
+            self.check()
+
+    def check(self):
+        """Raises `ValueError` unless the built model has what is named."""
+        if self.gradients_at is not None:
+            self.layer()
+        else:
+            self.variables()
+
+    def variables(self):
+        """Indices into the model's `trainable_weights`.
+
+        Returns:
+            List of blocks, each a list of int, and the list of the variables
+            that are in no block.
+        """
+        if not self.blockwise:
+            balanced, others = resolve_balanced_variables(
+                self._balanced_variables, self._model
+            )
+            return [balanced], others
+        blocks = list(resolve_blocks(self._blocks, self._model).values())
+        taken = {index for block in blocks for index in block}
+        count = len(self._model.trainable_weights)
+        return blocks, [k for k in range(count) if k not in taken]
+
+    def layer(self):
+        """The layer at whose output gradients are compared."""
+        layers = [
+            layer
+            for layer in self._model._flatten_layers(include_self=False)
+            if layer.name == self.gradients_at
+            and not isinstance(layer, keras.layers.InputLayer)
+        ]
+        if len(layers) != 1:
+            names = [layer.name for layer in self._model.layers]
+            raise ValueError(
+                "`gradients_at` must be the name of one layer of the model, "
+                "inputs apart. Received: "
+                f"gradients_at={self.gradients_at!r}, which is the name of "
+                f"{len(layers)} layers. The model's layers are {names}."
+            )
+        return layers[0]
+
+    def saved(self):
+        """The arguments of `compile()` in a form that can be saved."""
+        return {
+            "balanced_variables": saved_balanced_variables(
+                self._balanced_variables, self._model
+            ),
+            "blocks": saved_blocks(self._blocks, self._model),
+            "gradients_at": self.gradients_at,
+        }

@@ -1,0 +1,161 @@
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mimo import gradients
+
+
+@dataclasses.dataclass
+class GradientUpdate:
+    """How the gradients of one training step become one update.
+
+    Args:
+        balanced: The model's `CompiledObjectives`.
+        pullback: The gradients, as in `keras_mimo.gradients`.
+        gramian: Function of a matrix that returns its Gramian.
+        losses: List of K scalars.
+        active: Boolean tensor of shape `(K,)`.
+        scale: What the loss scaling of the optimizer multiplied gradients by.
+        blocks: List of blocks of variables, each a list of indices.
+        others: List of the indices of the variables that are in no block.
+        blockwise: Whether each block has weights of its own.
+        gradients_at: Name of the layer at whose output gradients are compared,
+            or `None`.
+    """
+
+    balanced: Any
+    pullback: Any
+    gramian: Any
+    losses: list
+    active: Any
+    scale: Any
+    blocks: list
+    others: list
+    blockwise: bool
+    gradients_at: str | None
+
+    def __call__(self):
+        """Returns one gradient per variable, `None` where there is none."""
+        combiner = self.balanced.combiner
+        due = combiner.due()
+        if combiner.needs == "gradients":
+            combined = self._per_coordinate()
+        elif due is None:
+            combined = self._solved()
+        else:
+            combined = self._branch(due)
+        return gradients.update_gradients(
+            self.pullback, [*self.blocks, self.others], combined
+        )
+
+    def _solved(self):
+        if self.gradients_at is not None:
+            weights = self._weights_at_representation()
+            return self._weighted(weights)
+        rows = gradients.block_rows(self.pullback, self.blocks)
+        self._check_reach(rows)
+        weights = self._weights(rows)
+        combined = [
+            block.weighted_sum(block_weights)
+            for block, block_weights in zip(rows, weights, strict=True)
+        ]
+        return [*combined, self._weighted_others(weights)]
+
+    def _kept(self):
+        return self._weighted(
+            self.balanced.kept_weights(
+                self.losses, self.active, len(self.blocks)
+            )
+        )
+
+    def _branch(self, due):
+        """Solves if `due`, and else keeps the weights: only one is computed."""
+        state = self.balanced.state
+        values = [(v, ops.convert_to_tensor(v)) for v in state]
+        present = []
+
+        def run(function):
+            # A branch can't assign to variables on JAX.
+            with keras.StatelessScope(values) as scope:
+                blocks = function()
+            present[:] = [[g is not None for g in block] for block in blocks]
+            flat = [g for block in blocks for g in block if g is not None]
+            return flat, [scope.get_current_value(v) for v in state]
+
+        flat, values = ops.cond(
+            due, lambda: run(self._solved), lambda: run(self._kept)
+        )
+        for variable, value in zip(state, values, strict=True):
+            variable.assign(value)
+        flat = iter(flat)
+        return [
+            [next(flat) if there else None for there in block]
+            for block in present
+        ]
+
+    def _weights(self, rows):
+        return self.balanced.weights(
+            self.losses,
+            [r.gramian(self.gramian) / self.scale / self.scale for r in rows],
+            [block.reached for block in rows],
+            self.active,
+        )
+
+    def _weights_at_representation(self):
+        rows = gradients.representation_rows(self.pullback)
+        if not all(rows.reached):
+            raise ValueError(
+                "Every objective must depend on the output of the layer that "
+                "`gradients_at` names. Received: "
+                f"gradients_at={self.gradients_at!r}, on which these do not "
+                f"depend: {self._missing(rows.reached)}"
+            )
+        return self._weights([rows])
+
+    def _weighted(self, weights):
+        combined = gradients.weighted_blocks(
+            self.pullback, self.blocks, weights
+        )
+        return [*combined, self._weighted_others(weights)]
+
+    def _weighted_others(self, weights):
+        if not self.others:
+            return []
+        (weights, *_) = weights
+        if self.blockwise:
+            # As without a combiner.
+            weights = ops.cast(self.active, weights.dtype)
+        return self.pullback.weighted(weights, self.others)
+
+    def _per_coordinate(self):
+        combiner = self.balanced.combiner
+        (rows,) = gradients.block_rows(self.pullback, self.blocks)
+        weights = combiner(ops.stack(self.losses), active=self.active)
+        combined = rows.per_coordinate(
+            lambda matrix, objectives: combiner.combine(
+                matrix, ops.take(self.active, objectives), training=True
+            )
+        )
+        return [combined, self._weighted_others([weights])]
+
+    def _check_reach(self, rows):
+        reached = np.array([block.reached for block in rows])
+        if not reached.any():
+            raise ValueError(
+                "No objective has a gradient with respect to any balanced "
+                "variable. Check `balanced_variables` in `compile()` and the "
+                "`trainable` attributes of the layers."
+            )
+        if not self.blockwise and self.others and not reached.all():
+            raise ValueError(
+                "Every objective must depend on one of the "
+                "`balanced_variables`, for the combiner to know it. These do "
+                f"not: {self._missing(reached[0])}"
+            )
+
+    def _missing(self, reached):
+        names = self.balanced.objective.names
+        return [n for n, there in zip(names, reached, strict=True) if not there]
