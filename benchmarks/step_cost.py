@@ -28,6 +28,7 @@ import math
 import os
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -40,6 +41,7 @@ import numpy as np
 from keras import layers
 
 import keras_mimo
+from keras_mimo import combiners
 
 BACKEND = keras.backend.backend()
 BATCH_SIZE = 64
@@ -49,6 +51,8 @@ BLOCK_SECONDS = 0.1
 
 # A combiner of losses adds K numbers and no backward pass.
 LOSSES_TARGET = 1.05
+# K short backward passes and a long one: KERAS.md 3.
+REPRESENTATION_TARGET = 1.13
 # One forward pass and K backward passes, in prototypes on two CPU cores: see
 # KERAS.md 2.2, the upper end where it gives a range.
 LOOP_TARGETS = {
@@ -104,30 +108,68 @@ def in_last_shared_block(variable):
 
 @dataclasses.dataclass
 class Column:
-    """A way to compile the model, beside the plain one."""
+    """A way to compile the model, beside the plain one.
+
+    Args:
+        name: Title.
+        combiner: Function that returns the combiner.
+        target: The ratio not to exceed, a function of the model's name and the
+            number of objectives, or `None`.
+        period: Number of steps after which the cost repeats.
+        options: Other arguments of `compile()`.
+    """
 
     name: str
-    combiner: type
-    balanced_variables: object = None
+    combiner: Callable
+    target: Callable | None = None
+    period: int = 1
+    options: dict = dataclasses.field(default_factory=dict)
 
     def compile_options(self):
-        return {
-            "combiner": self.combiner(),
-            "balanced_variables": self.balanced_variables,
-        }
+        return {"combiner": self.combiner(), **self.options}
 
-    def target(self, model_name, count):
-        """The ratio not to exceed, `None` where none is set."""
-        if self.combiner.needs == "losses":
-            return LOSSES_TARGET
-        return loop_target(model_name, count)
+    def target_ratio(self, model_name, count):
+        return self.target and self.target(model_name, count)
 
 
+def one_backward(model_name, count):
+    return LOSSES_TARGET
+
+
+def short_backwards(model_name, count):
+    return REPRESENTATION_TARGET
+
+
+PERIOD = 8
 COLUMNS = [
-    Column("MIMO", keras_mimo.MIMOCombiner),
-    Column("Sum", keras_mimo.SumCombiner),
-    Column("MGDA", keras_mimo.MGDACombiner),
-    Column("MGDA, last block", keras_mimo.MGDACombiner, in_last_shared_block),
+    Column("MIMO", keras_mimo.MIMOCombiner, one_backward),
+    Column("Sum", keras_mimo.SumCombiner, one_backward),
+    Column("FAMO", combiners.FAMOCombiner),
+    Column("MGDA", keras_mimo.MGDACombiner, loop_target),
+    Column("GradDrop", combiners.GradDropCombiner, loop_target),
+    Column(
+        "MGDA, last block",
+        keras_mimo.MGDACombiner,
+        loop_target,
+        options={"balanced_variables": in_last_shared_block},
+    ),
+    Column(
+        "MGDA, representation",
+        keras_mimo.MGDACombiner,
+        short_backwards,
+        options={"gradients_at": "last_shared"},
+    ),
+    Column(
+        f"MGDA every {PERIOD}",
+        lambda: combiners.EveryN(keras_mimo.MGDACombiner(), PERIOD),
+        period=PERIOD,
+    ),
+    # Its first step alone, which is not timed, asks for a Gramian.
+    Column(
+        "MGDA, kept weights",
+        lambda: combiners.EveryN(keras_mimo.MGDACombiner(), 10**6),
+        one_backward,
+    ),
 ]
 
 
@@ -216,8 +258,15 @@ def measure(model_name, count, rounds):
     for loop in loops:
         loop.run(2)
     steps = math.ceil(BLOCK_SECONDS / loops[0].seconds(1))
+    blocks = [
+        period * math.ceil(steps / period)
+        for period in (1, *(column.period for column in COLUMNS))
+    ]
     times = np.array(
-        [[loop.seconds(steps) for loop in loops] for _ in range(rounds)]
+        [
+            [loop.seconds(n) for loop, n in zip(loops, blocks, strict=True)]
+            for _ in range(rounds)
+        ]
     )
     plain = times[:, 0]
     return {
@@ -228,7 +277,9 @@ def measure(model_name, count, rounds):
         "plain_milliseconds": spread(1000 * plain),
         "loop_target": loop_target(model_name, count),
         "columns": [
-            summarize(column, own, plain, column.target(model_name, count))
+            summarize(
+                column, own, plain, column.target_ratio(model_name, count)
+            )
             for column, own in zip(COLUMNS, times[:, 1:].T, strict=True)
         ],
     }
@@ -326,8 +377,10 @@ def main(arguments=None):
     print(" · ".join(str(value) for value in report["machine"].values()))
     print(
         f"CPU time of a step over that of the plain step, median (quartiles) "
-        f"of {options.rounds} rounds. Targets: MIMO and Sum at most "
-        f"{LOSSES_TARGET}, MGDA at most the loop column."
+        f"of {options.rounds} rounds. Targets: MIMO, Sum and kept weights at "
+        f"most {LOSSES_TARGET}, representation at most "
+        f"{REPRESENTATION_TARGET}, MGDA, GradDrop and last block at most the "
+        "loop column."
     )
     for model_name in options.models:
         print(f"\n### {model_name}\n", *table_head(), sep="\n")

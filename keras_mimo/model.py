@@ -252,7 +252,7 @@ class BalancedModel(keras.Model):
     @property
     def trainable_weights(self):
         weights = super().trainable_weights
-        if self.combiner is None:
+        if self.combiner is None or not self.trainable:
             return weights
         return weights + self.combiner.trainable_weights
 

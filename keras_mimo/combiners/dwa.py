@@ -3,6 +3,7 @@ import math
 import keras
 from keras import ops
 
+from keras_mimo.combiners.arguments import check_number
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
 
 
@@ -26,6 +27,7 @@ class DWACombiner(BalancedGradientCombiner):
             Defaults to `2.0`, the value of the paper.
 
     Raises:
+        TypeError: If `temperature` is no number.
         ValueError: If `temperature` is not positive.
 
     Reference:
@@ -46,12 +48,7 @@ class DWACombiner(BalancedGradientCombiner):
 
     def __init__(self, temperature=2.0, **kwargs):
         super().__init__(**kwargs)
-        if not 0 < temperature < math.inf:
-            raise ValueError(
-                "`temperature` must be a positive, finite number. "
-                f"Received: temperature={temperature}"
-            )
-        self.temperature = float(temperature)
+        self.temperature = check_number("temperature", temperature)
 
     def build(self, objective_names):
         super().build(objective_names)
@@ -86,7 +83,7 @@ class DWACombiner(BalancedGradientCombiner):
         self.mean_before.assign(last)
         self.last_mean.assign(mean)
         for variable in (self.total, self.count):
-            variable.assign(ops.zeros_like(variable))
+            variable.assign(ops.zeros_like(mean))
 
     def get_config(self):
         return {**super().get_config(), "temperature": self.temperature}

@@ -3,9 +3,10 @@ import math
 import keras
 from keras import ops
 
+from keras_mimo.combiners.arguments import check_number
+from keras_mimo.combiners.arguments import check_numbers
+from keras_mimo.combiners.arguments import one_each
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
-from keras_mimo.combiners.per_objective import check_numbers
-from keras_mimo.combiners.per_objective import one_each
 
 # Of the released code: the offset of the losses in logarithms, and Adam's.
 EPSILON = 1e-8
@@ -41,7 +42,7 @@ class FAMOCombiner(BalancedGradientCombiner):
             in which an objective that is left out has 0. Defaults to `0.0`.
 
     Raises:
-        TypeError: If `min_losses` is of the wrong type.
+        TypeError: If an argument is of the wrong type.
         ValueError: If an argument is negative or not finite where it must be
             or, at build time, if `min_losses` does not fit the objectives.
 
@@ -67,15 +68,10 @@ class FAMOCombiner(BalancedGradientCombiner):
         self, learning_rate=0.025, decay=1e-3, min_losses=0.0, **kwargs
     ):
         super().__init__(**kwargs)
-        given = {"learning_rate": learning_rate, "decay": decay}
-        for argument, value in given.items():
-            if not 0 <= value < math.inf:
-                raise ValueError(
-                    f"`{argument}` must be a non-negative, finite number. "
-                    f"Received: {argument}={value}"
-                )
-        self.learning_rate = float(learning_rate)
-        self.decay = float(decay)
+        self.learning_rate = check_number(
+            "learning_rate", learning_rate, positive=False
+        )
+        self.decay = check_number("decay", decay, positive=False)
         self.min_losses = check_numbers("min_losses", min_losses)
 
     def build(self, objective_names):

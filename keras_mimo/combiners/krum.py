@@ -74,9 +74,9 @@ class KrumCombiner(BalancedGradientCombiner):
 
         present = ops.sum(ops.cast(active, "int32"))
         neighbours = ops.maximum(present - self.byzantine - 2, 1)
-        nearest = ops.where(places < neighbours, ops.sort(distances), 0.0)
-        scores = ops.where(active, ops.sum(nearest, axis=-1), infinite)
-        ranks = ops.argsort(ops.argsort(scores))
+        nearest = _ranks(distances) < neighbours
+        scores = ops.sum(ops.where(nearest, distances, 0.0), axis=-1)
+        ranks = _ranks(ops.where(active, scores, infinite))
         chosen = active & (ranks < self.selected)
         weights = ops.cast(chosen, gramian.dtype)
         return weights / ops.maximum(ops.sum(weights), 1.0)
@@ -87,3 +87,11 @@ class KrumCombiner(BalancedGradientCombiner):
             "byzantine": self.byzantine,
             "selected": self.selected,
         }
+
+
+def _ranks(x):
+    """Place of each entry in the last axis, were it sorted, ties in order."""
+    mine, other = x[..., :, None], x[..., None, :]
+    earlier = ops.tri(x.shape[-1], k=-1) > 0
+    before = (other < mine) | ((other == mine) & earlier)
+    return ops.sum(ops.cast(before, "int32"), axis=-1)

@@ -70,10 +70,11 @@ class MMParetoCombiner(BalancedGradientCombiner):
         pareto = ops.sum(total) * min_norm(gramian, positive)
         weights = ops.where(conflict, pareto, total)
         length = combined_length(weights, gramian)
-        ratio = combined_length(total, gramian) / ops.where(
-            length > 0, length, 1.0
-        )
-        return self.scale * weights * ops.maximum(ratio, 1.0)
+        longest = combined_length(total, gramian)
+        shortened = (length > 0) & (length < longest)
+        ratio = longest / ops.where(shortened, length, longest)
+        ratio = ops.where(shortened, ratio, 1.0)
+        return self.scale * weights * ratio
 
     def get_config(self):
         return {**super().get_config(), "scale": self.scale}

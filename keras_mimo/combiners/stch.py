@@ -1,10 +1,9 @@
-import math
-
 import keras
 from keras import ops
 
-from keras_mimo.combiners.per_objective import check_numbers
-from keras_mimo.combiners.per_objective import one_each
+from keras_mimo.combiners.arguments import check_number
+from keras_mimo.combiners.arguments import check_numbers
+from keras_mimo.combiners.arguments import one_each
 from keras_mimo.combiners.preference import PreferenceCombiner
 
 
@@ -37,7 +36,7 @@ class STCHCombiner(PreferenceCombiner):
             objectives alike.
 
     Raises:
-        TypeError: If `reference` or `preference` is of the wrong type.
+        TypeError: If an argument is of the wrong type.
         ValueError: If `smoothing` is not positive, if a number is not finite
             or, at build time, if an argument does not fit the objectives.
 
@@ -60,12 +59,7 @@ class STCHCombiner(PreferenceCombiner):
 
     def __init__(self, smoothing=0.1, reference=0.0, preference=None, **kwargs):
         super().__init__(preference=preference, **kwargs)
-        if not 0 < smoothing < math.inf:
-            raise ValueError(
-                "`smoothing` must be a positive, finite number. "
-                f"Received: smoothing={smoothing}"
-            )
-        self.smoothing = float(smoothing)
+        self.smoothing = check_number("smoothing", smoothing)
         self.reference = check_numbers("reference", reference)
 
     def build(self, objective_names):

@@ -3,7 +3,7 @@ import numpy as np
 from keras import ops
 
 from keras_mimo.solvers.cosines import cosines
-from keras_mimo.solvers.nonnegative_qp import nonnegative_qp
+from keras_mimo.solvers.nonnegative_qp import solver
 
 
 def max_min(gramian, weights, radius, active):
@@ -42,9 +42,12 @@ def max_min(gramian, weights, radius, active):
     limit = radius * ops.sqrt(ops.relu(square(center)))
     rounding = tolerance * (ops.sum(abs(matrix * center), axis=-1) + limit)
 
+    solve = solver(matrix)
+
     def step(level, multipliers, running):
         vector = ops.where(positive, level / lengths - slopes, 0.0)
-        multipliers = nonnegative_qp(matrix, vector[None, :])[0]
+        guess = multipliers[None, :] > 0
+        multipliers = solve(vector[None, :], guess)[0]
         squared = square(multipliers)
         # What is left of a sum that is 0 would have half of the digits.
         visible = squared > tolerance * ops.sum(multipliers) ** 2

@@ -28,12 +28,36 @@ def nonnegative_qp(matrix, vector):
     Returns:
         Tensor of shape `(B, K)`, never negative.
     """
+    return solver(matrix)(vector)
+
+
+def solver(matrix):
+    """`nonnegative_qp` of one matrix, for many vectors one after the other.
+
+    The function takes the vectors and, optionally, a guess at the passive
+    indices.
+    """
+    identity = ops.eye(matrix.shape[-1], dtype=matrix.dtype)
+    regular = _positive_definite(matrix, identity)
+    equal = _equal(matrix)
+
+    def solve(vector, guess=None):
+        return _solve(matrix, regular, identity, equal, vector, guess)
+
+    return solve
+
+
+def _solve(matrix, regular, identity, equal, vector, guess):
     count = matrix.shape[-1]
     epsilon = _epsilon(matrix)
+    tiny = float(np.finfo(keras.backend.standardize_dtype(matrix.dtype)).tiny)
     sizes = abs(matrix)
     lengths = abs(vector)
-    minimize_on = _minimizer(matrix, vector)
-    distinct = _distinct(matrix, vector)
+    minimize_on = _minimizer(matrix, regular, identity, vector)
+    distinct = _distinct(equal, vector)
+    start = vector > 0
+    if guess is not None:
+        start = ops.where(ops.any(guess), guess, start)
 
     def step(values, passive, minimum, running):
         target = minimize_on(passive)
@@ -42,11 +66,12 @@ def nonnegative_qp(matrix, vector):
 
         # How far towards the target each bound is. A gap of 0 is at it.
         gap = values - target
-        fraction = values / ops.where(gap > 0, gap, 1.0)
+        fraction = values / ops.maximum(gap, tiny)
         fraction = ops.where(blocking, fraction, 1.0)
         length = ops.min(fraction, axis=-1, keepdims=True)
         kept = passive & ~(blocking & (fraction <= length))
-        part_way = ops.where(kept, ops.relu(values - length * gap), 0.0)
+        part_way = ops.relu(values - length * gap)
+        part_way = part_way * ops.cast(kept, values.dtype)
         values = ops.where(at_minimum, target, part_way)
 
         residual = vector - _product(matrix, values)
@@ -54,10 +79,11 @@ def nonnegative_qp(matrix, vector):
         entering = distinct & ~passive & (residual > count * epsilon * scale)
         # Back at the minimum of before: all that entered was rounding.
         moved = ops.any(passive != minimum, axis=-1, keepdims=True)
-        entering = entering & moved
-        running = ~ops.all(at_minimum & ~entering)
-        minimum = ops.where(at_minimum, passive, minimum)
-        passive = ops.where(at_minimum, passive | entering, kept)
+        entering = entering & moved & at_minimum
+        running = ops.any(entering | ~at_minimum)
+        minimum = (at_minimum & passive) | (~at_minimum & minimum)
+        # At a minimum nothing blocks, and all are kept.
+        passive = kept | entering
         return values, passive, minimum, running
 
     values, _, _, _ = ops.while_loop(
@@ -65,8 +91,8 @@ def nonnegative_qp(matrix, vector):
         step,
         (
             ops.zeros_like(vector),
-            distinct & (vector > 0),
-            ops.zeros_like(vector, dtype="bool"),
+            distinct & start,
+            ops.ones_like(vector, dtype="bool"),
             ops.convert_to_tensor(True),
         ),
         maximum_iterations=4 * count + 8,
@@ -74,38 +100,39 @@ def nonnegative_qp(matrix, vector):
     return values
 
 
-def _distinct(matrix, vector):
+def _equal(matrix):
+    difference = abs(matrix[:, :, None] - matrix[:, None, :])
+    return ops.max(difference, axis=0) <= 4 * _epsilon(matrix)
+
+
+def _distinct(equal, vector):
     """Which indices to use: of equal columns only the one that gains most.
 
     The others can't lower the minimum, and a support with equal columns is
     singular: XLA solves such a system of TensorFlow's to two digits only.
     """
-    count = matrix.shape[-1]
-    difference = abs(matrix[:, :, None] - matrix[:, None, :])
-    equal = ops.max(difference, axis=0) <= 4 * _epsilon(matrix)
+    count = equal.shape[-1]
     mine, other = vector[:, :, None], vector[:, None, :]
     earlier = ops.tri(count, k=-1) > 0
     better = (other > mine) | ((other == mine) & earlier)
     return ~ops.any(equal & better, axis=-1)
 
 
-def _minimizer(matrix, vector):
+def _minimizer(matrix, regular, identity, vector):
     """Function from passive indices to the minimisers, 0 elsewhere."""
-    identity = ops.eye(matrix.shape[-1], dtype=matrix.dtype)
-    regular = _positive_definite(matrix, identity)
 
     def minimize_on(passive):
         pairs = passive[:, :, None] & passive[:, None, :]
         system = ops.where(pairs, regular, identity)
+        mask = ops.cast(passive, vector.dtype)
 
         def solve(right):
-            right = ops.where(passive, right, 0.0)
-            return ops.solve(system, right[:, :, None])[:, :, 0]
+            return ops.solve(system, (mask * right)[:, :, None])[:, :, 0]
 
         rough = solve(vector)
         # One refinement takes what was added to the diagonal back out.
         solution = rough + solve(vector - _product(matrix, rough))
-        return ops.where(passive, solution, 0.0)
+        return solution
 
     return minimize_on
 

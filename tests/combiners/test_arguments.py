@@ -1,4 +1,4 @@
-"""Arguments of the combiners on a Gramian, and what is specific to each."""
+"""Arguments of the combiners, and what is specific to those on a Gramian."""
 
 import keras
 import numpy as np
@@ -8,12 +8,16 @@ from keras_mimo.combiners import AlignedMTLCombiner
 from keras_mimo.combiners import CAGradCombiner
 from keras_mimo.combiners import ConFIGCombiner
 from keras_mimo.combiners import DualProjCombiner
+from keras_mimo.combiners import DWACombiner
 from keras_mimo.combiners import FairGradCombiner
+from keras_mimo.combiners import FAMOCombiner
 from keras_mimo.combiners import GradVacCombiner
 from keras_mimo.combiners import IMTLGCombiner
 from keras_mimo.combiners import KrumCombiner
 from keras_mimo.combiners import NashMTLCombiner
 from keras_mimo.combiners import PCGradCombiner
+from keras_mimo.combiners import RLWCombiner
+from keras_mimo.combiners import STCHCombiner
 from keras_mimo.combiners import UPGradCombiner
 from tests.oracles import J2
 from tests.oracles import J3
@@ -25,6 +29,7 @@ PREFERRING = [
     AlignedMTLCombiner,
     ConFIGCombiner,
     DualProjCombiner,
+    STCHCombiner,
     UPGradCombiner,
 ]
 
@@ -45,12 +50,17 @@ def weights(combiner, active=None, gramian=GRAMIAN):
         CAGradCombiner(c=0.7, rescale="linear"),
         ConFIGCombiner(preference=[1, 2, 3]),
         DualProjCombiner(preference=[1, 2, 3]),
+        DWACombiner(temperature=1.0),
         FairGradCombiner(alpha=2.0),
+        FAMOCombiner(learning_rate=0.1, decay=0, min_losses={"b": 0.5}),
         GradVacCombiner(beta=0.1, seed=3),
         IMTLGCombiner(name="mine"),
         KrumCombiner(byzantine=0, selected=2),
         NashMTLCombiner(max_norm=None),
         PCGradCombiner(seed=3),
+        RLWCombiner(seed=3),
+        STCHCombiner(0.2, reference=[0, 1, 2], preference={"a": 1}),
+        STCHCombiner(reference=-1),
         UPGradCombiner(preference={"a": 1, "b": 0.5}),
     ],
     ids=lambda combiner: type(combiner).__name__,
@@ -121,6 +131,13 @@ def test_bad_preferences(cls):
         (CAGradCombiner, {"c": -0.1}, "`c` must be"),
         (CAGradCombiner, {"c": float("nan")}, "`c` must be"),
         (CAGradCombiner, {"rescale": 2}, "`rescale`"),
+        (DWACombiner, {"temperature": 0}, "`temperature` must be"),
+        (DWACombiner, {"temperature": float("nan")}, "`temperature` must be"),
+        (FAMOCombiner, {"decay": -0.1}, "`decay` must be.*decay=-0.1"),
+        (FAMOCombiner, {"learning_rate": -1}, "`learning_rate` must be"),
+        (FAMOCombiner, {"learning_rate": float("inf")}, "`learning_rate`"),
+        (FAMOCombiner, {"min_losses": float("nan")}, "`min_losses` must be"),
+        (FAMOCombiner, {"min_losses": {"a": -float("inf")}}, "`min_losses`"),
         (FairGradCombiner, {"alpha": 0}, "`alpha` must be"),
         (FairGradCombiner, {"alpha": float("inf")}, "`alpha` must be"),
         (GradVacCombiner, {"beta": 1.5}, "`beta` must be"),
@@ -129,11 +146,43 @@ def test_bad_preferences(cls):
         (KrumCombiner, {"selected": 0}, "`selected` must be"),
         (NashMTLCombiner, {"max_norm": 0}, "`max_norm` must be"),
         (NashMTLCombiner, {"max_norm": float("nan")}, "`max_norm` must be"),
+        (RLWCombiner, {"seed": "x"}, "`seed` must be"),
+        (STCHCombiner, {"smoothing": 0}, "`smoothing` must be.*smoothing=0"),
+        (STCHCombiner, {"smoothing": float("inf")}, "`smoothing` must be"),
+        (STCHCombiner, {"reference": [0, float("nan")]}, "`reference` must"),
     ],
 )
 def test_bad_arguments(cls, arguments, message):
     with pytest.raises(ValueError, match=message):
         cls(**arguments)
+
+
+@pytest.mark.parametrize(
+    "cls, argument",
+    [
+        (DWACombiner, "temperature"),
+        (FAMOCombiner, "decay"),
+        (FAMOCombiner, "learning_rate"),
+        (FAMOCombiner, "min_losses"),
+        (STCHCombiner, "reference"),
+        (STCHCombiner, "smoothing"),
+    ],
+)
+@pytest.mark.parametrize("value", ["0.1", None, ["x"]])
+def test_arguments_of_the_wrong_type(cls, argument, value):
+    with pytest.raises(TypeError, match=f"`{argument}` must.*Received"):
+        cls(**{argument: value})
+
+
+@pytest.mark.parametrize(
+    "cls, argument",
+    [(FAMOCombiner, "min_losses"), (STCHCombiner, "reference")],
+)
+def test_numbers_that_do_not_fit_the_objectives(cls, argument):
+    with pytest.raises(ValueError, match=f"`{argument}`.*one entry for each"):
+        cls(**{argument: [1, 2]}).build(NAMES)
+    with pytest.raises(ValueError, match=rf"`{argument}`.*have: \['d'\]"):
+        cls(**{argument: {"a": 1, "d": 1}}).build(NAMES)
 
 
 def test_krum_needs_enough_objectives():

@@ -13,6 +13,7 @@ from keras_mimo import combiners
 from keras_mimo.combiners.wrapper import CombinerWrapper
 from tests.backends import compiled
 from tests.backends import double_precision
+from tests.backends import gradient
 from tests.solvers.problems import FAMILIES
 from tests.solvers.problems import INDEPENDENT
 from tests.solvers.problems import around_zero
@@ -31,11 +32,13 @@ TRAITS = {
     "random",
     "scale_invariant",
     "stateful",
+    "trainable",
 }
+NO_COMBINERS = ("BalancedGradientCombiner", "CoordinateCombiner", "get")
 CLASSES = [
     getattr(combiners, name)
     for name in combiners.__all__
-    if name not in ("BalancedGradientCombiner", "get")
+    if name not in NO_COMBINERS
 ]
 # A compiler takes longer than the tests: there, fewer are active of the 8.
 COMPILES = keras.backend.backend() != "torch"
@@ -96,6 +99,9 @@ def solve(cls, rows, active=None, names=None):
 
 
 def direction(cls, rows, *args):
+    if cls.needs == "gradients":
+        combiner = build(cls, NAMES[: len(rows)])
+        return numpy(combiner.combine(rows, *args[:1], training=False))
     return solve(cls, rows, *args).astype("float64") @ rows.astype("float64")
 
 
@@ -212,6 +218,14 @@ def test_the_examples_tell_a_conflict():
     assert sum(failures) >= 3
 
 
+def of_scaled(cls, rows, active, scale):
+    """What is the same for every scale: weights or, without, the update."""
+    rows = (rows * scale).astype(rows.dtype)
+    if cls.needs == "gradients":
+        return direction(cls, rows, active) / scale
+    return solve(cls, rows, active)
+
+
 @having("homogeneous")
 def test_homogeneous(cls):
     """Powers of 2 round nothing, so that not even a tie is decided anew."""
@@ -222,11 +236,11 @@ def test_homogeneous(cls):
         rows, active = problem
         for dtype in ("float32", "float64"):
             rows = scaled(np.random.default_rng(0), rows, 0).astype(dtype)
-            expected = solve(cls, rows, active)
+            expected = of_scaled(cls, rows, active, 1.0)
             for scale in (2.0**-33, 2.0**33):
-                weights = solve(cls, (rows * scale).astype(dtype), active)
+                found = of_scaled(cls, rows, active, scale)
                 tolerance = 1e-12 if dtype == "float64" else 1e-5
-                np.testing.assert_allclose(weights, expected, rtol=tolerance)
+                np.testing.assert_allclose(found, expected, rtol=tolerance)
 
     with double_precision():
         run()
@@ -380,30 +394,65 @@ def test_nan_is_plain_keras(cls):
 @having("random")
 def test_random_in_training_only(cls):
     rows = around_zero(np.random.default_rng(0), 4)
-    arguments = np.ones(4), gramian(rows)
+
+    def result(combiner, training=True):
+        if cls.needs == "gradients":
+            return numpy(combiner.combine(rows, training=training))
+        return numpy(combiner(np.ones(4), gramian(rows), training=training))
+
     first, second = (build(cls, NAMES[:4], seed=1) for _ in range(2))
-    mean = numpy(build(cls, NAMES[:4])(*arguments, training=False))
+    mean = result(build(cls, NAMES[:4]), training=False)
     draws = []
     for _ in range(4):
-        draws.append(numpy(first(*arguments)))
-        np.testing.assert_array_equal(numpy(second(*arguments)), draws[-1])
+        draws.append(result(first))
+        np.testing.assert_array_equal(result(second), draws[-1])
     assert max(np.max(np.abs(d - draws[0])) for d in draws) > 1e-2
     for _ in range(2):
-        again = build(cls, NAMES[:4])(*arguments, training=False)
-        np.testing.assert_array_equal(numpy(again), mean)
+        again = result(build(cls, NAMES[:4]), training=False)
+        np.testing.assert_array_equal(again, mean)
 
 
 @having("stateful")
 def test_stateful_depends_on_the_steps_before(cls):
     rows = plain(np.random.default_rng(0), 4)
     arguments = np.ones(4), gramian(rows)
-    combiner = build(cls, NAMES[:4], seed=1)
+    seed = {"seed": 1} if "random" in cls.traits else {}
+    combiner = build(cls, NAMES[:4], **seed)
     fresh = numpy(combiner(*arguments, training=False))
     before = [numpy(v).copy() for v in combiner.non_trainable_weights]
     assert len(before) > 0
-    combiner(np.ones(4), gramian(rows + 3))
+    # All that a step and the end of an epoch may tell a combiner, twice.
+    for losses in (np.ones(4), np.arange(1.0, 5)):
+        combiner(losses, gramian(rows + 3))
+        if combiner.looks_again:
+            combiner.after_step(losses * [0.9, 0.5, 1, 1.1])
+        combiner.on_epoch_end()
     after = [numpy(v).copy() for v in combiner.non_trainable_weights]
     assert any(np.any(a != b) for a, b in zip(before, after, strict=True))
     assert not np.allclose(numpy(combiner(*arguments, training=False)), fresh)
     for a, v in zip(after, combiner.non_trainable_weights, strict=True):
         np.testing.assert_array_equal(a, numpy(v))
+
+
+@every_combiner
+def test_trainable(cls):
+    """What the optimizer learns is moved by nothing but the optimizer."""
+    combiner = build(cls, NAMES[:4])
+    assert bool(combiner.trainable_weights) == ("trainable" in cls.traits)
+    active = keras.ops.convert_to_tensor([True, True, False, True])
+    losses = keras.ops.convert_to_tensor([1.5, 2, 3, 4])
+    for variable in combiner.trainable_weights:
+        before = numpy(variable).copy()
+        weights = combiner(losses, active=active)
+        combiner.on_epoch_end()
+        np.testing.assert_array_equal(numpy(variable), before)
+
+        def scalar(value, variable=variable, weights=weights):
+            with keras.StatelessScope([(variable, value)]):
+                return combiner.scalarize(losses, weights, active)
+
+        present = gradient(scalar, before) != 0
+        np.testing.assert_array_equal(present, numpy(active))
+        variable.assign(before + 1)
+        changed = numpy(combiner(losses, active=active)) != numpy(weights)
+        np.testing.assert_array_equal(changed, numpy(active))

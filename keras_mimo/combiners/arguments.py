@@ -1,6 +1,37 @@
 import math
 
 
+def check_number(argument, given, positive=True):
+    """A finite number, as a float.
+
+    Args:
+        argument: String, what error messages call it.
+        given: What the user gave.
+        positive: Boolean: whether it must be more than 0, or may be 0.
+
+    Returns:
+        A float.
+
+    Raises:
+        TypeError: If `given` is no number.
+        ValueError: If it is negative, not finite, or 0 where it must not be.
+    """
+    kind = "positive" if positive else "non-negative"
+    try:
+        valid = (given > 0 if positive else given >= 0) and given < math.inf
+    except TypeError:
+        raise TypeError(
+            f"`{argument}` must be a {kind}, finite number. "
+            f"Received: {argument}={given} of type {type(given)}"
+        ) from None
+    if not valid:
+        raise ValueError(
+            f"`{argument}` must be a {kind}, finite number. "
+            f"Received: {argument}={given}"
+        )
+    return float(given)
+
+
 def check_numbers(argument, given):
     """A number for all objectives, or one for each, as plain floats.
 
