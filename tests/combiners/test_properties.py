@@ -42,9 +42,9 @@ CLASSES = [
 ]
 # A compiler takes longer than the tests: there, fewer are active of the 8.
 COMPILES = keras.backend.backend() != "torch"
-COUNTS = [8] if COMPILES else [2, 3, 5, 8, 16]
+COUNTS = [8, 32] if COMPILES else [2, 3, 5, 8, 16, 32]
 LARGE = 8
-NAMES = ["fused", *"abcdefghijklmno"]
+NAMES = ["fused", *(f"other_{k}" for k in range(31))]
 PROFILE = settings(
     max_examples=12, derandomize=True, deadline=None, database=None
 )

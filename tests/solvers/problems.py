@@ -3,20 +3,25 @@
 import numpy as np
 
 
+def width(count):
+    """As many coordinates as make independent rows."""
+    return 16 if count <= 16 else 2 * count
+
+
 def plain(rng, count):
-    return rng.normal(size=(count, 16))
+    return rng.normal(size=(count, width(count)))
 
 
 def correlated(rng, count):
-    return rng.normal(size=(count, 16)) + 3 * rng.normal(size=16)
+    return plain(rng, count) + 3 * rng.normal(size=width(count))
 
 
 def opposing(rng, count):
     """Two bundles at cosines of about 1e-2 to 1e-6 from -1."""
     sides = np.where(np.arange(count) % 2, 1.0, -1.0)[:, None]
     distance = 10.0 ** rng.uniform(-6, -2)
-    noise = np.sqrt(distance) * rng.normal(size=(count, 16))
-    return sides * rng.normal(size=16) + noise
+    noise = np.sqrt(distance) * plain(rng, count)
+    return sides * rng.normal(size=width(count)) + noise
 
 
 def duplicated(rng, count):
