@@ -25,8 +25,8 @@ class BalancedModel(keras.Model):
     """A `keras.Model` whose objectives are balanced by a combiner.
 
     Built and used like `keras.Model`, functionally or by subclassing. All that
-    is new are three arguments of `compile()`. Without them it is a
-    `keras.Model`.
+    is new are five arguments of `compile()`, from `objectives` on. Without them
+    it is a `keras.Model`.
 
     Example:
 
@@ -175,6 +175,9 @@ class BalancedModel(keras.Model):
         if not self.compiled:
             return {}
         arguments = {**self._compile_arguments, **self._gradient_scope.saved()}
+        if arguments["objectives"] is not None and self._balanced is not None:
+            # What it has learnt of the model is needed to load its state.
+            arguments["objectives"] = self.objectives
         return keras.saving.serialize_keras_object(arguments)
 
     def compile_from_config(self, config):
@@ -221,6 +224,7 @@ class BalancedModel(keras.Model):
         if self._balanced is None:
             return super().fit(*args, **kwargs)
         given = inspect.signature(super().fit).bind(*args, **kwargs)
+        self.objectives.check_labels(given.arguments.get("y"), self)
         callbacks = given.arguments.get("callbacks")
         given.arguments["callbacks"] = with_epoch_end(callbacks, self)
         return super().fit(*given.args, **given.kwargs)
@@ -247,7 +251,10 @@ class BalancedModel(keras.Model):
         variables = super().variables
         if self._balanced is None:
             return variables
-        return variables + [v for c in self._combiners for v in c.variables]
+        for keeper in (*self._combiners, self._objective_state):
+            if keeper is not None:
+                variables = variables + keeper.variables
+        return variables
 
     @property
     def trainable_weights(self):
@@ -265,6 +272,11 @@ class BalancedModel(keras.Model):
     def _combiners(self):
         """The combiner of each block, found here by `save()` for its state."""
         return [] if self._balanced is None else self._balanced.combiners
+
+    @property
+    def _objective_state(self):
+        """The layer in which the objective keeps its state, or `None`."""
+        return self._balanced and self._balanced.objective.state
 
     @property
     def objectives(self):

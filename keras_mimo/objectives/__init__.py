@@ -1,5 +1,6 @@
+from keras_mimo.objectives.class_groups import ClassGroups
 from keras_mimo.objectives.modalities import Modalities
 from keras_mimo.objectives.objective import Objective
 from keras_mimo.objectives.outputs import Outputs
 
-__all__ = ["Modalities", "Objective", "Outputs"]
+__all__ = ["ClassGroups", "Modalities", "Objective", "Outputs"]

@@ -51,6 +51,17 @@ class Objective:
             f"{type(self).__name__} does not implement `__call__()`."
         )
 
+    @property
+    def state(self):
+        """A `keras.Layer` with what the objective keeps, or `None`.
+
+        Its variables are no weights of the model, but are saved with it.
+        """
+        return None
+
+    def check_labels(self, y, model):
+        """Raises `ValueError` for labels, in arrays, that can't be right."""
+
     def targets(self, y, y_pred):
         """The labels in the structure of `y_pred`, as metrics expect them."""
         return y

@@ -60,9 +60,15 @@ class Outputs(Objective):
         self._records.clear()
         if self.names is None:
             self._build(records, y_pred)
-        self._track([v for _, values in records for v in values], y_pred)
-        losses = [v for recorder, vs in records for v in recorder.weigh(vs)]
-        return losses, ops.ones((len(losses),), dtype="bool")
+        self._track(records, y_pred)
+        return self._losses(records), self._active(records)
+
+    def _losses(self, records):
+        return [v for recorder, vs in records for v in recorder.weigh(vs)]
+
+    def _active(self, records):
+        count = sum(len(values) for _, values in records)
+        return ops.ones((count,), dtype="bool")
 
     def check_names(self, names):
         """Raises `ValueError` where the objectives are not as they must be."""
@@ -177,7 +183,8 @@ class Outputs(Objective):
             }
         self.metrics = [*shared, *self._own_trackers.values()]
 
-    def _track(self, values, y_pred):
+    def _track(self, records, y_pred):
+        values = [v for _, values in records for v in values]
         for index, tracker in self._own_trackers.items():
             tracker.update_state(
                 unscale_loss_for_distribution(values[index]),
