@@ -27,7 +27,7 @@ DEMO_STAMPS = $(patsubst %,$(VENV)/.backend-%,$(sort $(KERAS_BACKEND) \
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test lint format bench install clean
+.PHONY: help demo test lint format bench docs install clean
 # Two pip runs must not meet in one environment.
 .NOTPARALLEL:
 # The stamps of the backends are made by a pattern: keep them.
@@ -61,6 +61,9 @@ bench: $(VENV)/.examples $(BACKEND_STAMPS) ## measure the cost of a step on each
 		echo "== step cost on $$backend"; \
 		KERAS_BACKEND=$$backend $(BIN)/python benchmarks/step_cost.py $(ARGS); \
 	done
+
+docs: $(VENV)/.examples $(VENV)/.backend-$(KERAS_BACKEND) ## write the tables of docs/combiners.md (ARGS=--check)
+	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python docs/generate_combiners.py $(ARGS)
 
 install: $(VENV)/.test $(BACKEND_STAMPS) ## install what make test needs, and no more
 

@@ -139,7 +139,10 @@ class BalancedModel(keras.Model):
         )
         _check_type("objectives", objectives, Objective)
         scope = GradientScope(self, balanced_variables, blocks, gradients_at)
-        _check_gradients_at(gradients_at, combiner)
+        if gradients_at is not None:
+            _check_weights_are_needed("gradients_at", gradients_at, combiner)
+        if scope.blockwise:
+            _check_weights_are_needed("blocks", blocks, combiner)
         objective = (objectives or self.default_objectives()).copy()
         if combiner is None and objective.default_weights() is not None:
             combiner = ConstantCombiner(objective.default_weights())
@@ -408,14 +411,12 @@ def _check_replicas(count):
         )
 
 
-def _check_gradients_at(gradients_at, combiner):
-    if gradients_at is not None and combiner is not None:
-        if combiner.needs == "gradients":
-            raise ValueError(
-                "`gradients_at` needs a combiner that gives weights to the "
-                f"objectives. Received: gradients_at={gradients_at!r}, "
-                f"combiner={combiner}"
-            )
+def _check_weights_are_needed(argument, value, combiner):
+    if combiner is not None and combiner.needs == "gradients":
+        raise ValueError(
+            f"`{argument}` needs a combiner that gives weights to the "
+            f"objectives. Received: {argument}={value!r}, combiner={combiner}"
+        )
 
 
 def _check_type(argument, value, expected):

@@ -244,6 +244,11 @@ def test_gradients_at_leaves_the_layer_as_it_was(tmp_path):
             ValueError,
             "`gradients_at` needs a combiner",
         ),
+        (
+            dict(blocks="layer", combiner="graddrop"),
+            ValueError,
+            "`blocks` needs a combiner",
+        ),
     ],
 )
 def test_bad_arguments(arguments, error, message):

@@ -35,7 +35,15 @@ class GradVacCombiner(GradientSurgeryCombiner):
     - [Gradient Vaccine](https://arxiv.org/abs/2010.05874)
     """
 
-    traits = frozenset({"homogeneous", "nonnegative", "random", "stateful"})
+    traits = frozenset(
+        {
+            "homogeneous",
+            "linear_under_scaling",
+            "nonnegative",
+            "random",
+            "stateful",
+        }
+    )
 
     def __init__(self, beta=0.5, seed=None, **kwargs):
         super().__init__(seed=seed, **kwargs)

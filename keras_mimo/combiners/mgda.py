@@ -5,6 +5,7 @@ from keras_mimo.combiners.combiner import BalancedGradientCombiner
 from keras_mimo.solvers.min_norm import min_norm
 
 NORMALIZATIONS = (None, "l2", "loss", "loss+")
+MODES = ("corrected", "reference")
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
@@ -20,9 +21,9 @@ class MGDACombiner(BalancedGradientCombiner):
 
     With a normalization the same is solved for the vectors `g_k / n_k`, and the
     weights are `w_k / n_k`: applied to `g_k` they give the vector that was
-    solved for. (The released code of both papers below applies `w_k` instead,
-    and then objectives do conflict.) The guarantee is that of the normalised
-    vectors, `g_k . d >= n_k ||d||^2`.
+    solved for. The guarantee is that of the normalised vectors,
+    `g_k . d >= n_k ||d||^2`. The released code of both papers below applies
+    `w_k` instead: that is `mode="reference"`, in which objectives do conflict.
 
     Limits:
 
@@ -49,9 +50,12 @@ class MGDACombiner(BalancedGradientCombiner):
             (`n_k = |l_k| * ||g_k||`). Where `n_k` is 0, 1 is used. Defaults to
             `None`, as in Désidéri's algorithm; the names are those of Sener and
             Koltun's code, and GBG for long-tailed classes uses `"loss+"`.
+        mode: `"corrected"`, or `"reference"` to do as released code does, for
+            comparison. They differ with a normalization only. Defaults to
+            `"corrected"`.
 
     Raises:
-        ValueError: If `normalization` is none of these.
+        ValueError: If `normalization` or `mode` is none of these.
 
     Example:
 
@@ -89,19 +93,26 @@ class MGDACombiner(BalancedGradientCombiner):
         }
     )
 
-    def __init__(self, normalization=None, **kwargs):
+    def __init__(self, normalization=None, mode="corrected", **kwargs):
         super().__init__(**kwargs)
         if normalization not in NORMALIZATIONS:
             raise ValueError(
                 "Invalid value for argument `normalization`. Expected one of "
                 f"{NORMALIZATIONS}. Received: normalization={normalization!r}"
             )
+        if mode not in MODES:
+            raise ValueError(
+                "Invalid value for argument `mode`. Expected one of "
+                f"{MODES}. Received: mode={mode!r}"
+            )
         self.normalization = normalization
+        self.mode = mode
 
     def call(self, losses, gramian=None, active=None, training=True):
         divisors = self._divisors(ops.absolute(losses), gramian)
         normalized = gramian / divisors[:, None] / divisors[None, :]
-        return min_norm(normalized, active) / divisors
+        weights = min_norm(normalized, active)
+        return weights if self.mode == "reference" else weights / divisors
 
     def _divisors(self, losses, gramian):
         divisors = ops.ones_like(losses)
@@ -112,4 +123,8 @@ class MGDACombiner(BalancedGradientCombiner):
         return ops.where(divisors > 0, divisors, 1.0)
 
     def get_config(self):
-        return {**super().get_config(), "normalization": self.normalization}
+        return {
+            **super().get_config(),
+            "normalization": self.normalization,
+            "mode": self.mode,
+        }

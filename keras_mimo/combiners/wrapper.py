@@ -12,7 +12,9 @@ class CombinerWrapper(BalancedGradientCombiner):
 
     Raises:
         TypeError: If `combiner` is of another type.
-        ValueError: At build time, if `combiner` has trainable weights.
+        ValueError: If `combiner` gives no weights or, at build time, if it has
+            trainable weights, or looks again at the losses and the wrapper
+            needs the Gramian.
     """
 
     def __init__(self, combiner, **kwargs):
@@ -21,6 +23,12 @@ class CombinerWrapper(BalancedGradientCombiner):
             raise TypeError(
                 "`combiner` must be a `BalancedGradientCombiner`. "
                 f"Received: combiner={combiner} of type {type(combiner)}"
+            )
+        if combiner.needs == "gradients":
+            raise ValueError(
+                f"{type(self).__name__} changes the weights of a combiner, and "
+                f"{type(combiner).__name__} has none: it treats every "
+                f"coordinate on its own. Received: combiner={combiner}"
             )
         self.combiner = combiner
         self.min_objectives = combiner.min_objectives
@@ -37,6 +45,13 @@ class CombinerWrapper(BalancedGradientCombiner):
                 f"{type(self.combiner).__name__} learns its own by descending "
                 "a loss that depends on them. "
                 f"Received: combiner={self.combiner}"
+            )
+        if self.looks_again and self.needs != "losses":
+            raise ValueError(
+                f"{type(self.combiner).__name__} learns from the losses after "
+                "the step, which are not computed where a Gramian is. "
+                f"Received: combiner={self.combiner} in a "
+                f"{type(self).__name__} that needs the Gramian"
             )
 
     @property

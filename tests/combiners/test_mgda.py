@@ -188,6 +188,36 @@ def test_config_round_trip(normalization):
     assert copy.objective_names == ["a", "b"]
 
 
+def test_reference_mode_gives_the_weights_of_the_normalised_vectors():
+    """As released code does: then objectives can conflict."""
+    losses = np.array([0.5, 2.0], "float32")
+    rows = np.array([[1.0, 0.0], [-0.9, 0.1]], "float32")
+    gramian = rows @ rows.T
+    scale = losses * np.linalg.norm(rows, axis=1)
+    unit = rows / scale[:, None]
+    difference = unit[0] - unit[1]
+    share = np.clip(
+        unit[1] @ (unit[1] - unit[0]) / difference.dot(difference), 0, 1
+    )
+    expected = np.array([share, 1 - share])
+    found = MGDACombiner("loss+", mode="reference")(losses, gramian)
+    found = keras.ops.convert_to_numpy(found)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert np.min(rows @ (found @ rows)) < -0.01
+    corrected = MGDACombiner("loss+")(losses, gramian)
+    corrected = keras.ops.convert_to_numpy(corrected)
+    np.testing.assert_allclose(corrected, expected / scale, rtol=1e-5)
+    assert np.min(rows @ (corrected @ rows)) > 0
+    config = MGDACombiner(mode="reference").get_config()
+    assert MGDACombiner.from_config(config).mode == "reference"
+
+
+@pytest.mark.parametrize("mode", ["released", None])
+def test_unknown_mode(mode):
+    with pytest.raises(ValueError, match=r"`mode`.*'reference'"):
+        MGDACombiner(mode=mode)
+
+
 @pytest.mark.parametrize("normalization", ["L2", "none", True, ["l2"]])
 def test_unknown_normalization(normalization):
     with pytest.raises(ValueError, match=r"`normalization`.*'loss\+'"):

@@ -5,6 +5,8 @@ from keras import layers
 from keras import ops
 
 import keras_mimo
+from keras_mimo.combiners import FAMOCombiner
+from keras_mimo.combiners import GradDropCombiner
 from keras_mimo.combiners import MeanCombiner
 from keras_mimo.combiners import MGDACombiner
 from keras_mimo.combiners import MIMOCombiner
@@ -155,3 +157,19 @@ def test_nested_wrappers_train_save_and_continue_identically(tmp_path):
 def test_bad_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("wrapper", [Rescaled, Smoothed])
+def test_what_has_no_weights_can_not_be_wrapped(wrapper):
+    with pytest.raises(ValueError, match="GradDropCombiner has none"):
+        wrapper(GradDropCombiner())
+
+
+def test_what_looks_again_is_refused_where_nobody_looks():
+    for wrapped in (
+        Rescaled(FAMOCombiner()),
+        Smoothed(FAMOCombiner(), of="gramian"),
+    ):
+        with pytest.raises(ValueError, match="needs the Gramian"):
+            wrapped.build(["a", "b"])
+    Smoothed(FAMOCombiner()).build(["a", "b"])
