@@ -1,5 +1,6 @@
 """Balanced training by multi-objective optimisation, for Keras 3."""
 
+from keras_mimo import callbacks
 from keras_mimo import combiners
 from keras_mimo import datasets
 from keras_mimo import export
@@ -13,7 +14,9 @@ from keras_mimo.combiners import SumCombiner
 from keras_mimo.export import inference_model
 from keras_mimo.fusion import MultimodalModel
 from keras_mimo.fusion import late_fusion
+from keras_mimo.gbg import gbg
 from keras_mimo.model import BalancedModel
+from keras_mimo.objectives import ClassGroups
 from keras_mimo.objectives import Modalities
 from keras_mimo.objectives import Outputs
 from keras_mimo.version import __version__
@@ -21,6 +24,7 @@ from keras_mimo.version import __version__
 __all__ = [
     "BalancedGradientCombiner",
     "BalancedModel",
+    "ClassGroups",
     "ConstantCombiner",
     "MGDACombiner",
     "MIMOCombiner",
@@ -30,9 +34,11 @@ __all__ = [
     "Outputs",
     "SumCombiner",
     "__version__",
+    "callbacks",
     "combiners",
     "datasets",
     "export",
+    "gbg",
     "inference_model",
     "late_fusion",
     "objectives",

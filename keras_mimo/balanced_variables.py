@@ -1,3 +1,6 @@
+from keras_mimo.backbone import head_variables
+
+
 def resolve_balanced_variables(spec, model):
     """Splits variables into those the Gramian is taken over and all others.
 
@@ -16,6 +19,11 @@ def resolve_balanced_variables(spec, model):
     indices = range(len(trainable))
     if spec is None:
         chosen = list(indices)
+    elif isinstance(spec, str):
+        head = head_variables(model)
+        chosen = [
+            index for index in indices if id(trainable[index]) not in head
+        ]
     elif callable(spec):
         chosen = [index for index in indices if spec(trainable[index])]
     else:
@@ -64,9 +72,12 @@ def check_balanced_variables(spec):
     """Raises `TypeError` unless `spec` is of a type that can be resolved."""
     if spec is None or callable(spec) or lists_variables(spec):
         return
+    if isinstance(spec, str) and spec == "backbone":
+        return
     raise TypeError(
         "`balanced_variables` must be a list of variables, of their paths or "
-        "of their indices in `model.weights`, or a function of a variable. "
+        "of their indices in `model.weights`, a function of a variable, or "
+        '"backbone". '
         f"Received: balanced_variables={spec} of type {type(spec)}"
     )
 
@@ -80,8 +91,8 @@ def lists_variables(value):
 
 def saved_balanced_variables(spec, model):
     """`spec` as indices into `model.weights`: loading may change the paths."""
-    if spec is None:
-        return None
+    if spec is None or isinstance(spec, str):
+        return spec
     chosen, _ = resolve_balanced_variables(spec, model)
     kept = {id(model.trainable_weights[index]) for index in chosen}
     return [i for i, v in enumerate(model.weights) if id(v) in kept]

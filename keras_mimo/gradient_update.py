@@ -1,7 +1,6 @@
 import dataclasses
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -46,7 +45,10 @@ class GradientUpdate:
         elif due is None:
             combined = self._solved()
         else:
-            combined = self._branch(due)
+            branch = gradients.engine().branch
+            combined = branch(
+                due, self._solved, self._kept, self.balanced.state
+            )
         return gradients.update_gradients(
             self.pullback, [*self.blocks, self.others], combined
         )
@@ -70,31 +72,6 @@ class GradientUpdate:
                 self.losses, self.active, len(self.blocks)
             )
         )
-
-    def _branch(self, due):
-        """Solves if `due`, and else keeps the weights: only one is computed."""
-        state = self.balanced.state
-        values = [(v, ops.convert_to_tensor(v)) for v in state]
-        present = []
-
-        def run(function):
-            # A branch can't assign to variables on JAX.
-            with keras.StatelessScope(values) as scope:
-                blocks = function()
-            present[:] = [[g is not None for g in block] for block in blocks]
-            flat = [g for block in blocks for g in block if g is not None]
-            return flat, [scope.get_current_value(v) for v in state]
-
-        flat, values = ops.cond(
-            due, lambda: run(self._solved), lambda: run(self._kept)
-        )
-        for variable, value in zip(state, values, strict=True):
-            variable.assign(value)
-        flat = iter(flat)
-        return [
-            [next(flat) if there else None for there in block]
-            for block in present
-        ]
 
     def _weights(self, rows):
         return self.balanced.weights(

@@ -1,6 +1,21 @@
-"""Real multimodal data for examples and tests, never bundled."""
+"""Real data for examples and tests, never bundled, and long tails."""
 
+from keras_mimo.datasets.cifar import load_cifar10_lt
+from keras_mimo.datasets.cifar import load_cifar100_lt
+from keras_mimo.datasets.class_counts import class_counts
+from keras_mimo.datasets.fashion_mnist import load_fashion_mnist_lt
+from keras_mimo.datasets.list_files import ImageList
+from keras_mimo.datasets.long_tail import long_tail
 from keras_mimo.datasets.watch import WATCH_CLASSES
 from keras_mimo.datasets.watch import load_watch
 
-__all__ = ["WATCH_CLASSES", "load_watch"]
+__all__ = [
+    "WATCH_CLASSES",
+    "ImageList",
+    "class_counts",
+    "load_cifar10_lt",
+    "load_cifar100_lt",
+    "load_fashion_mnist_lt",
+    "load_watch",
+    "long_tail",
+]

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import keras
 from jax.interpreters import partial_eval
 
+from keras_mimo.gradients.branch import traced_branch
 from keras_mimo.gradients.taps import tapped
 
 
@@ -13,6 +14,9 @@ def replicas():
 
 def clear_gradients(variables):
     """Does nothing: JAX keeps no gradients in variables."""
+
+
+branch = traced_branch
 
 
 def gramian(matrix):
@@ -165,6 +169,45 @@ def look_again(model, train_step, state, data):
         model.combiner.after_step(jnp.stack(losses), active)
     non_trainable, metrics = _non_trainable_and_metrics(model, scope)
     return logs, (trainable, non_trainable, optimizer_values, metrics)
+
+
+def loss_gradient(model, per_sample_loss, variables):
+    """The gradient of a weighted sum of losses, in inference mode.
+
+    Args:
+        model: A built model.
+        per_sample_loss: Function of `y` and the model's outputs that returns
+            the loss of every sample.
+        variables: List of trainable variables of the model.
+
+    Returns:
+        Function of `x`, `y` and the samples' weights that returns one gradient
+        per variable, zeros where there is none.
+    """
+    trainable = model.trainable_variables
+    indices = [[v is w for w in trainable].index(True) for v in variables]
+
+    def total(chosen, trainable, non_trainable, x, y, weights):
+        trainable = list(trainable)
+        for index, value in zip(indices, chosen, strict=True):
+            trainable[index] = value
+        y_pred, _ = model.stateless_call(
+            trainable, non_trainable, x, training=False
+        )
+        return jnp.sum(per_sample_loss(y, y_pred) * weights)
+
+    gradient = jax.grad(total)
+    if not model.run_eagerly:
+        gradient = jax.jit(gradient)
+
+    def call(x, y, weights):
+        # Arguments: a compiled function would keep a copy of anything else.
+        values = [v.value for v in trainable]
+        chosen = [values[index] for index in indices]
+        non_trainable = [v.value for v in model.non_trainable_variables]
+        return gradient(chosen, values, non_trainable, x, y, weights)
+
+    return call
 
 
 def _scope(model, trainable, non_trainable, metrics):

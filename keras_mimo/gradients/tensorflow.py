@@ -1,6 +1,7 @@
 import keras
 import tensorflow as tf
 
+from keras_mimo.gradients.branch import traced_branch
 from keras_mimo.gradients.rewind import Rewind
 from keras_mimo.gradients.taps import recorded
 
@@ -11,6 +12,9 @@ def replicas():
 
 def clear_gradients(variables):
     """Does nothing: TensorFlow keeps no gradients in variables."""
+
+
+branch = traced_branch
 
 
 def gramian(matrix):
@@ -91,3 +95,33 @@ def look_again(model, train_step, data):
         losses, active = model._losses_again(x, y, sample_weight)
     model.combiner.after_step(tf.stack(losses), active)
     return logs
+
+
+def loss_gradient(model, per_sample_loss, variables):
+    """The gradient of a weighted sum of losses, in inference mode.
+
+    Args:
+        model: A built model.
+        per_sample_loss: Function of `y` and the model's outputs that returns
+            the loss of every sample.
+        variables: List of trainable variables of the model.
+
+    Returns:
+        Function of `x`, `y` and the samples' weights that returns one gradient
+        per variable, zeros where there is none.
+    """
+    values = [variable.value for variable in variables]
+
+    def gradient(x, y, weights):
+        # The tape then records no more than the path to these variables.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            losses = per_sample_loss(y, model(x, training=False))
+            total = tf.reduce_sum(losses * tf.cast(weights, losses.dtype))
+        gradients = tape.gradient(
+            total, values, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        # The gradient of an embedding is a tf.IndexedSlices.
+        return [tf.convert_to_tensor(g) for g in gradients]
+
+    return gradient if model.run_eagerly else tf.function(gradient)

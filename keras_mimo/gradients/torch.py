@@ -20,6 +20,11 @@ def clear_gradients(variables):
         variable.value.grad = None
 
 
+def branch(predicate, function, other, state):
+    """As `traced_branch()`; here Python can tell which function to call."""
+    return function() if predicate else other()
+
+
 def gramian(matrix):
     # A user may have allowed TF32 in a GPU's matrix products.
     if matrix.is_cuda and torch.backends.cuda.matmul.allow_tf32:
@@ -106,6 +111,34 @@ def look_again(model, train_step, data):
         losses, active = model._losses_again(x, y, sample_weight)
     model.combiner.after_step(torch.stack(losses), active)
     return logs
+
+
+def loss_gradient(model, per_sample_loss, variables):
+    """The gradient of a weighted sum of losses, in inference mode.
+
+    Args:
+        model: A built model.
+        per_sample_loss: Function of `y` and the model's outputs that returns
+            the loss of every sample.
+        variables: List of trainable variables of the model.
+
+    Returns:
+        Function of `x`, `y` and the samples' weights that returns one gradient
+        per variable, zeros where there is none.
+    """
+
+    def gradient(x, y, weights):
+        values = [variable.value for variable in variables]
+        with torch.enable_grad():
+            losses = per_sample_loss(y, model(x, training=False))
+            total = torch.sum(losses * keras.ops.convert_to_tensor(weights))
+        if not total.requires_grad:
+            return [torch.zeros_like(value) for value in values]
+        return torch.autograd.grad(
+            total, values, allow_unused=True, materialize_grads=True
+        )
+
+    return gradient
 
 
 def _random_states():

@@ -1,0 +1,86 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_mimo
+from keras_mimo.callbacks import RegroupClasses
+from keras_mimo.objectives import ClassGroups
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+OPTIONS = dict(batch_size=32, shuffle=False, verbose=0)
+
+
+def data():
+    """Two pairs of classes, each with an input of its own."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(4, size=128)
+    x = rng.normal(size=(128, 4)).astype("float32") / 4
+    side = 2 * (y % 2)
+    x[np.arange(128), side] += np.where(y < 2, 1.0, -1.0)
+    return x, y
+
+
+def compiled(objectives=None):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    x = layers.Dense(8, activation="tanh")(inputs)
+    model = keras_mimo.BalancedModel(inputs, layers.Dense(4)(x))
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        LOSS,
+        objectives=objectives or ClassGroups(num_groups=2),
+        combiner=keras_mimo.MeanCombiner(),
+    )
+    return model
+
+
+def test_groups_are_found_at_the_epochs_that_were_asked_for():
+    x, y = data()
+    model = compiled()
+    regroup = RegroupClasses((x, y), start=2, every=3)
+    history = model.fit(x, y, epochs=9, callbacks=[regroup], **OPTIONS).history
+    assert [epoch for epoch, _ in regroup.history] == [2, 5, 8]
+    # Before that, all are in the first group.
+    np.testing.assert_array_equal(history["group_1_weight"][:2], 0)
+    assert min(history["group_1_weight"][2:]) > 0
+    assert model.objectives.groups == regroup.history[-1][1].groups
+    found = [sorted(group) for group in model.objectives.groups]
+    assert sorted(c for group in found for c in group) == [0, 1, 2, 3]
+    assert [len(group) for group in found] == [2, 2]
+
+
+def test_once_only_by_default():
+    x, y = data()
+    regroup = RegroupClasses((x, y), start=0)
+    compiled().fit(x, y, epochs=3, callbacks=[regroup], **OPTIONS)
+    assert [epoch for epoch, _ in regroup.history] == [0]
+
+
+def test_the_same_groups_as_by_adapt_before_training():
+    x, y = data()
+    model = compiled()
+    regroup = RegroupClasses((x, y), start=0)
+    model.fit(x, y, epochs=1, callbacks=[regroup], **OPTIONS)
+    objective = ClassGroups(num_groups=2)
+    grouping = objective.adapt(compiled(), (x, y), verbose=0)
+    assert grouping.groups == objective.groups == model.objectives.groups
+    np.testing.assert_allclose(
+        grouping.affinity, regroup.history[0][1].affinity, atol=1e-5
+    )
+
+
+def test_another_objective_is_refused():
+    x, y = data()
+    model = compiled(keras_mimo.Outputs())
+    with pytest.raises(ValueError, match=r"objectives=ClassGroups"):
+        model.fit(x, y, callbacks=[RegroupClasses((x, y))], **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"start": -1}, {"start": 1.5}, {"every": 0}, {"every": True}]
+)
+def test_bad_arguments(arguments):
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"`{name}` must be an integer"):
+        RegroupClasses(data(), **arguments)
