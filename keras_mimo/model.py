@@ -98,9 +98,10 @@ class BalancedModel(keras.Model):
             balanced_variables: Variables over which the Gramian of a combiner
                 that needs gradients is taken: a list of variables, of their
                 paths or of their indices in `weights`, or a function of a
-                variable that returns a boolean. Every trainable variable is
-                updated with the same weights, whether it is in the list or not.
-                Defaults to all trainable variables.
+                variable that returns a boolean, or `"backbone"`: all but the
+                last layer before each output of a functional model. Every
+                trainable variable is updated with the same weights, whether it
+                is in the list or not. Defaults to all trainable variables.
             blocks: For each of which blocks of variables the combiner is
                 solved, and gives weights of its own: `"all"` (one block),
                 `"layer"`, `"variable"`, a dict from the names of blocks to
