@@ -4,6 +4,10 @@ from keras_mimo import callbacks
 from keras_mimo import combiners
 from keras_mimo import datasets
 from keras_mimo import export
+from keras_mimo import layers
+from keras_mimo import losses
+from keras_mimo import metrics
+from keras_mimo import models
 from keras_mimo import objectives
 from keras_mimo.combiners import BalancedGradientCombiner
 from keras_mimo.combiners import ConstantCombiner
@@ -41,5 +45,9 @@ __all__ = [
     "gbg",
     "inference_model",
     "late_fusion",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
     "objectives",
 ]

@@ -116,7 +116,7 @@ def _labels(batch):
 
 
 def _integers(labels):
-    """The labels as integers of shape `(n,)`, and how many classes they tell."""
+    """The labels as integers of shape `(n,)`, and the width of one-hot ones."""
     width = 0
     if labels.ndim == 2 and labels.shape[1] > 1:
         width = labels.shape[1]

@@ -1,6 +1,7 @@
 import gzip
 import math
 import struct
+import zlib
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def load_idx(path):
         with gzip.open(path) as file:
             content = file.read()
     # Three kinds of damage: no gzip, cut short, bits flipped.
-    except (gzip.BadGzipFile, EOFError, gzip.zlib.error) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(
             f"`{path}` is damaged, or no gzip file: {error}"
         ) from error

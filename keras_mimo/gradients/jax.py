@@ -184,17 +184,17 @@ def loss_gradient(model, per_sample_loss, variables):
         Function of `x`, `y` and the samples' weights that returns one gradient
         per variable, zeros where there is none.
     """
-    trainable = model.trainable_variables
-    indices = [[v is w for w in trainable].index(True) for v in variables]
+    state = model.trainable_variables + model.non_trainable_variables
 
-    def total(chosen, trainable, non_trainable, x, y, weights):
-        trainable = list(trainable)
-        for index, value in zip(indices, chosen, strict=True):
-            trainable[index] = value
-        y_pred, _ = model.stateless_call(
-            trainable, non_trainable, x, training=False
-        )
-        return jnp.sum(per_sample_loss(y, y_pred) * weights)
+    def total(chosen, values, x, y, weights):
+        # Of two values for a variable, the later counts.
+        mapping = [
+            *zip(state, values, strict=True),
+            *zip(variables, chosen, strict=True),
+        ]
+        with keras.StatelessScope(mapping):
+            losses = per_sample_loss(y, model(x, training=False))
+        return jnp.sum(losses * weights)
 
     gradient = jax.grad(total)
     if not model.run_eagerly:
@@ -202,10 +202,9 @@ def loss_gradient(model, per_sample_loss, variables):
 
     def call(x, y, weights):
         # Arguments: a compiled function would keep a copy of anything else.
-        values = [v.value for v in trainable]
-        chosen = [values[index] for index in indices]
-        non_trainable = [v.value for v in model.non_trainable_variables]
-        return gradient(chosen, values, non_trainable, x, y, weights)
+        chosen = [variable.value for variable in variables]
+        values = [variable.value for variable in state]
+        return gradient(chosen, values, x, y, weights)
 
     return call
 

@@ -2,7 +2,10 @@ import numpy as np
 
 # Coordinates that get their random numbers together: they fit a cache.
 PIECE_SIZE = 2**18
-SIGNS = np.array([1.0, -1.0], dtype="float32")
+# Eight signs for every byte: looking them up is faster than unpacking bits.
+SIGNS = 1.0 - 2.0 * np.unpackbits(
+    np.arange(256, dtype="uint8")[:, None], axis=1
+).astype("float32")
 
 
 class SketchedRows:
@@ -45,26 +48,29 @@ class SketchedRows:
     def add(self, row, gradients):
         """Adds the projection of gradients to a row."""
         width = self._rows.shape[1]
-        # What a rotation moves past the end is folded back.
-        unfolded = np.zeros(2 * width)
+        total = np.zeros(width)
         for variable, gradient in enumerate(gradients):
             flat = gradient.reshape(-1)
             for start in range(0, flat.size, PIECE_SIZE):
                 rng = np.random.default_rng([self._seed, variable, start])
-                _add_piece(unfolded, flat[start : start + PIECE_SIZE], rng)
-        self._rows[row] += unfolded[:width] + unfolded[width:]
+                piece = flat[start : start + PIECE_SIZE]
+                total += _project(piece, width, rng)
+        self._rows[row] += total
 
     def gramian(self):
         """Returns the inner products of the rows, in float64."""
         return self._rows @ self._rows.T
 
 
-def _add_piece(unfolded, piece, rng):
-    width = len(unfolded) // 2
+def _project(piece, width, rng):
     random_bytes = np.frombuffer(rng.bytes(-(-piece.size // 8)), dtype="uint8")
-    signed = piece * SIGNS[np.unpackbits(random_bytes, count=piece.size)]
+    signs = SIGNS.take(random_bytes, axis=0).reshape(-1)
+    signed = piece * signs[: piece.size]
     starts = range(0, piece.size, width)
     shifts = rng.integers(width, size=len(starts)).tolist()
+    # What a rotation moves past the end is folded back.
+    unfolded = np.zeros(2 * width, dtype=signed.dtype)
     for start, shift in zip(starts, shifts, strict=True):
         block = signed[start : start + width]
         unfolded[shift : shift + block.size] += block
+    return unfolded[:width] + unfolded[width:]

@@ -3,7 +3,6 @@
 from keras_mimo.losses.balanced_contrastive import BalancedContrastive
 from keras_mimo.losses.balanced_softmax import BalancedSoftmax
 from keras_mimo.losses.class_balanced import ClassBalanced
-from keras_mimo.losses.deferred_reweighting import DeferredReweighting
 from keras_mimo.losses.ldam import LDAM
 from keras_mimo.losses.logit_adjusted import LogitAdjusted
 
@@ -12,6 +11,5 @@ __all__ = [
     "BalancedContrastive",
     "BalancedSoftmax",
     "ClassBalanced",
-    "DeferredReweighting",
     "LogitAdjusted",
 ]

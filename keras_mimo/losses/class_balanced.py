@@ -22,7 +22,7 @@ class ClassBalanced(ClassCountLoss):
         class_counts: Sequence of the number of training images of each class,
             as `keras_mimo.datasets.class_counts` gives it.
         beta: Float in `[0, 1)`, or `None` for no weights. Defaults to `0.9999`.
-            `keras_mimo.losses.DeferredReweighting` changes it.
+            `keras_mimo.callbacks.DeferredReweighting` changes it.
         reduction: As for every Keras loss.
             Defaults to `"sum_over_batch_size"`.
         name: Optional name. Defaults to `"class_balanced"`.

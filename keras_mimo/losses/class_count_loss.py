@@ -18,7 +18,7 @@ class ClassCountLoss(keras.losses.Loss):
         reweight: `None` for no class weights, or a float in `[0, 1)`: each
             sample is weighted by its class, see
             `keras_mimo.losses.ClassBalanced`.
-            `keras_mimo.losses.DeferredReweighting` sets it during training.
+            `keras_mimo.callbacks.DeferredReweighting` sets it during training.
             Defaults to `None`.
         reduction: As for every Keras loss.
             Defaults to `"sum_over_batch_size"`.

@@ -18,7 +18,7 @@ class LDAM(ClassCountLoss):
     itself.
 
     The paper re-weights the classes in the last fifth of training. Give `fit()`
-    the callback `keras_mimo.losses.DeferredReweighting` for that.
+    the callback `keras_mimo.callbacks.DeferredReweighting` for that.
 
     A class with a count of 0 gets the margin `max_margin`.
 
@@ -49,7 +49,7 @@ class LDAM(ClassCountLoss):
 
     ```python
     model.compile("sgd", loss=keras_mimo.losses.LDAM([5000, 500, 50]))
-    deferred = keras_mimo.losses.DeferredReweighting(start=160)
+    deferred = keras_mimo.callbacks.DeferredReweighting(start=160)
     model.fit(x, y, epochs=200, callbacks=[deferred])
     ```
 

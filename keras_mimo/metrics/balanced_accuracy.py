@@ -33,4 +33,5 @@ class BalancedAccuracy(ConfusionCounts):
         super().__init__(num_classes, name=name, dtype=dtype)
 
     def result(self):
-        return mean_where(self.recalls(), self.labels > 0)
+        _, labels, _ = self.counts()
+        return mean_where(self.recalls(), labels > 0)

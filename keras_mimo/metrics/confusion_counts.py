@@ -58,15 +58,20 @@ class ConfusionCounts(keras.metrics.Metric):
         self.labels.assign_add(ops.sum(labels, axis=axes))
         self.predictions.assign_add(ops.sum(predictions, axis=axes))
 
+    def counts(self):
+        """Tensors of the hits, the labels and the predictions of each class."""
+        variables = self.hits, self.labels, self.predictions
+        return [ops.convert_to_tensor(variable) for variable in variables]
+
     def recalls(self):
         """Recall of every class so far.
 
         Returns:
             Tensor of shape `(num_classes,)`, NaN for a class without samples.
         """
-        present = self.labels > 0
-        recalls = self.hits / ops.where(present, self.labels, 1.0)
-        return ops.where(present, recalls, float("nan"))
+        hits, labels, _ = self.counts()
+        recalls = hits / ops.where(labels > 0, labels, 1.0)
+        return ops.where(labels > 0, recalls, float("nan"))
 
     def get_config(self):
         return {**super().get_config(), "num_classes": self.num_classes}

@@ -35,7 +35,7 @@ class MacroF1(ConfusionCounts):
         super().__init__(num_classes, name=name, dtype=dtype)
 
     def result(self):
-        total = self.labels + self.predictions
-        present = total > 0
-        scores = 2 * self.hits / ops.where(present, total, 1.0)
-        return mean_where(scores, present)
+        hits, labels, predictions = self.counts()
+        total = labels + predictions
+        scores = 2 * hits / ops.where(total > 0, total, 1.0)
+        return mean_where(scores, total > 0)

@@ -85,9 +85,8 @@ class ShotAccuracy(ConfusionCounts):
 
     def result(self):
         chosen = np.isin(np.arange(self.num_classes), self.classes)
-        present = ops.logical_and(
-            self.labels > 0, ops.convert_to_tensor(chosen)
-        )
+        _, labels, _ = self.counts()
+        present = ops.logical_and(labels > 0, ops.convert_to_tensor(chosen))
         return mean_where(self.recalls(), present)
 
     def get_config(self):

@@ -63,7 +63,7 @@ def backpropagated(model, x, y, sample_weight=None):
     return rows @ rows.T
 
 
-@pytest.mark.parametrize("batch_size", [40, 16, 1])
+@pytest.mark.parametrize("batch_size", [40, 16])
 def test_gramian_is_that_of_the_gradients_by_hand(batch_size):
     model, (x, y) = mlp(), data()
     actual, counts = gramian(model, (x, y), batch_size=batch_size)
@@ -261,7 +261,7 @@ def test_projection_is_within_its_standard_error():
     model, width = mlp((256, 64)), 512
     exact = class_affinity(gramian(model, data())[0])
     errors = []
-    for seed in range(12):
+    for seed in range(8):
         estimate, counts = gramian(
             model, data(), projection=width, seed=seed, batch_size=40
         )

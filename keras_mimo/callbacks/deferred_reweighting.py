@@ -37,7 +37,7 @@ class DeferredReweighting(keras.callbacks.Callback):
 
     ```python
     model.compile("sgd", loss=keras_mimo.losses.LDAM(counts))
-    deferred = keras_mimo.losses.DeferredReweighting(start=160)
+    deferred = keras_mimo.callbacks.DeferredReweighting(start=160)
     model.fit(x, y, epochs=200, callbacks=[deferred])
     ```
 

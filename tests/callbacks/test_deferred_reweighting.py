@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 import keras_mimo
+from keras_mimo.callbacks import DeferredReweighting
 from keras_mimo.losses import LDAM
 from keras_mimo.losses import ClassBalanced
-from keras_mimo.losses import DeferredReweighting
 from keras_mimo.losses import LogitAdjusted
 
 COUNTS = [900, 90, 9]
