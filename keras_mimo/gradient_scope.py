@@ -20,6 +20,10 @@ class GradientScope:
         blocks: As in `BalancedModel.compile()`.
         gradients_at: As in `BalancedModel.compile()`.
 
+    Attributes:
+        blockwise: Whether there are several blocks.
+        given: Whether any of the arguments is.
+
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If a value is invalid, or more than one argument is given.
@@ -35,6 +39,7 @@ class GradientScope:
             )
         self.blockwise = not isinstance(blocks, str) or blocks != "all"
         choices = (balanced_variables is not None, self.blockwise, gradients_at)
+        self.given = any(map(bool, choices))
         if sum(map(bool, choices)) > 1:
             raise ValueError(
                 "Only one of `balanced_variables`, `blocks` and `gradients_at` "

@@ -217,7 +217,10 @@ class BalancedModel(keras.Model):
         engine = gradients.engine()
         _check_replicas(engine.replicas())
         if self.combiner.needs != "losses":
-            return engine.train_step(self, *args)
+            step = engine.train_step
+            if self.combiner.needs == "gradients" or self._gradient_scope.given:
+                step = engine.with_reach(step)
+            return step(self, *args)
         engine.clear_gradients(self.combiner.trainable_variables)
         if self.combiner.looks_again:
             return engine.look_again(self, super().train_step, *args)

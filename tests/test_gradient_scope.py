@@ -210,6 +210,22 @@ def test_gradients_at_a_representation(eager, rows):
         np.testing.assert_allclose(step[path], expected, atol=2e-6)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        dict(combiner="mgda", gradients_at="second"),
+        dict(combiner="mgda", blocks="layer"),
+        dict(combiner="trimmed_mean"),
+    ],
+)
+def test_compiled_by_a_compiler_of_the_backend(arguments):
+    """What PyTorch's does not tell must not be silently wrong."""
+    compiled_step, _ = update(jit_compile=True, **arguments)
+    plain_step, _ = update(jit_compile=False, **arguments)
+    for path, value in plain_step.items():
+        np.testing.assert_allclose(compiled_step[path], value, atol=2e-6)
+
+
 def test_gradients_at_leaves_the_layer_as_it_was(tmp_path):
     model = compiled(MGDACombiner(), gradients_at="second")
     model.fit(*data(), epochs=2, **OPTIONS)

@@ -25,6 +25,15 @@ def branch(predicate, function, other, state):
     return function() if predicate else other()
 
 
+def with_reach(train_step):
+    """A step that is not compiled, even if the model is.
+
+    A compiled function has gradients of zeros, and not `None`, for what its
+    outputs do not depend on. Its compiler takes no notice of a tapped layer.
+    """
+    return torch.compiler.disable(train_step)
+
+
 def gramian(matrix):
     # A user may have allowed TF32 in a GPU's matrix products.
     if matrix.is_cuda and torch.backends.cuda.matmul.allow_tf32:

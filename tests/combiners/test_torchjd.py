@@ -529,3 +529,29 @@ def test_float16(own, other, tolerance):
     expected = theirs(other, J3)
     difference = np.linalg.norm(weights @ J3 - expected)
     assert difference <= tolerance * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("count", [3, 5, 8])
+@pytest.mark.parametrize("trim", [0, 1])
+def test_trimmed_mean(count, trim):
+    rows = well_conditioned(count, 0)
+    other = theirs(aggregation.TrimmedMean(trim), rows)
+    combiner = combiners.TrimmedMeanCombiner(trim)
+    found = keras.ops.convert_to_numpy(combiner.combine(rows))
+    np.testing.assert_allclose(found, other, rtol=1e-13)
+
+
+def test_graddrop_keeps_the_same_entries_as_often():
+    rows = well_conditioned(4, 0)
+    torch.manual_seed(0)
+    draws = [theirs(aggregation.GradDrop(), rows) for _ in range(400)]
+    positive = np.maximum(rows, 0).sum(axis=0)
+    negative = np.minimum(rows, 0).sum(axis=0)
+    kept = np.isclose(draws, positive)
+    assert np.all(kept | np.isclose(draws, negative))
+    combiner = combiners.GradDropCombiner()
+    mean = combiner.combine(rows, training=False)
+    mean = keras.ops.convert_to_numpy(mean)
+    # Four standard deviations of the mean of the draws.
+    spread = (positive - negative) * np.sqrt(0.25 / 400)
+    assert np.all(np.abs(np.mean(draws, axis=0) - mean) <= 4 * spread)
