@@ -39,16 +39,15 @@ class GradientUpdate:
     def __call__(self):
         """Returns one gradient per variable, `None` where there is none."""
         combiner = self.balanced.combiner
-        due = combiner.due()
         if combiner.needs == "gradients":
             combined = self._per_coordinate()
-        elif due is None:
-            combined = self._solved()
-        else:
+        elif combiner.is_periodic():
             branch = gradients.engine().branch
             combined = branch(
-                due, self._solved, self._kept, self.balanced.state
+                combiner.due(), self._solved, self._kept, self.balanced.state
             )
+        else:
+            combined = self._solved()
         return gradients.update_gradients(
             self.pullback, [*self.blocks, self.others], combined
         )

@@ -226,6 +226,14 @@ class BalancedModel(keras.Model):
             return engine.look_again(self, super().train_step, *args)
         return super().train_step(*args)
 
+    def make_train_function(self, force=False):
+        make = functools.partial(super().make_train_function, force=force)
+        made = self.train_function is not None and not force
+        if made or self._balanced is None or not self.combiner.is_periodic():
+            make()
+        else:
+            gradients.engine().make_train_function(self, make)
+
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
         if self._balanced is None:

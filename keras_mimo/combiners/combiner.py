@@ -186,19 +186,20 @@ class BalancedGradientCombiner(keras.layers.Layer):
             return ops.sum(losses)
         return ops.sum(ops.stop_gradient(weights) * losses)
 
-    def requires_gramian(self):
-        """Whether `__call__()` must be given a Gramian in every step."""
-        return self.needs == "gramian"
+    def is_periodic(self):
+        """Whether only some steps need the Gramian: those that are `due()`."""
+        return False
 
     def due(self):
-        """Whether the next step needs the Gramian.
+        """Whether the next step needs the Gramian, if `is_periodic()`.
 
         Returns:
-            `None` if every step does, or a boolean scalar tensor. Where that is
-            false, `__call__()` is given no Gramian, and the model does not
-            compute one.
+            Boolean scalar tensor. Where it is false, `__call__()` is given no
+            Gramian, and the model does not compute one.
         """
-        return None
+        raise NotImplementedError(
+            f"{type(self).__name__} does not implement `due()`."
+        )
 
     def after_step(self, losses, active=None):
         """Shows the combiner what the step did; used if `looks_again`.
@@ -257,7 +258,7 @@ class BalancedGradientCombiner(keras.layers.Layer):
                 f"Received: active.shape={tuple(active.shape)}"
             )
         if gramian is None:
-            if self.requires_gramian():
+            if self.needs == "gramian" and not self.is_periodic():
                 raise ValueError(
                     f"{type(self).__name__} needs the argument `gramian`, of "
                     f"shape {(count, count)}. Received: gramian=None"

@@ -71,8 +71,8 @@ class EveryN(CombinerWrapper):
     def due(self):
         return ops.equal(ops.convert_to_tensor(self.step), 0)
 
-    def requires_gramian(self):
-        return False
+    def is_periodic(self):
+        return True
 
     def call(self, losses, gramian=None, active=None, training=True):
         kept = ops.cast(ops.convert_to_tensor(self.kept), losses.dtype)

@@ -1,3 +1,5 @@
+import contextvars
+
 import jax
 import jax.numpy as jnp
 import keras
@@ -16,7 +18,50 @@ def clear_gradients(variables):
     """Does nothing: JAX keeps no gradients in variables."""
 
 
-branch = traced_branch
+# Which branch the step that is being compiled takes, `None` if both.
+_known = contextvars.ContextVar("known", default=None)
+
+
+def branch(predicate, function, other, state):
+    """As `traced_branch()`, and as Python's own where it is known which."""
+    known = _known.get()
+    if known is None and isinstance(predicate, jax.core.Tracer):
+        return traced_branch(predicate, function, other, state)
+    return function() if (predicate if known is None else known) else other()
+
+
+def make_train_function(model, make):
+    """Makes a function that chooses between two compiled steps.
+
+    In a branch of XLA's, convolutions on a CPU take forty times as long. The
+    choice waits for the step before.
+    """
+    make()
+    if model.run_eagerly or not model.jit_compile:
+        return
+    shardings = None
+    if keras.distribution.distribution() is not None:
+        shardings = (None, model._get_state_sharding_spec())
+
+    def compiled(known):
+        def step(state, data):
+            token = _known.set(known)
+            try:
+                return model.train_step(state, data)
+            finally:
+                _known.reset(token)
+
+        return jax.jit(step, donate_argnums=0, out_shardings=shardings)
+
+    steps = {known: compiled(known) for known in (True, False)}
+
+    def step(state, data):
+        trainable, non_trainable, _, metrics = state
+        with _scope(model, trainable, non_trainable, metrics):
+            due = bool(model.combiner.due())
+        return steps[due](state, data)
+
+    model.train_function = model._make_function(step)
 
 
 def with_reach(train_step):

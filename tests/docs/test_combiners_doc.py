@@ -65,7 +65,7 @@ def test_the_page_to_choose_by():
     assert list(steps) == []
     # Only the outermost is asked whether a step needs a Gramian.
     assert combiner.due.__func__ is combiners.EveryN.due
-    assert combiners.Smoothed(combiners.EveryN(combiner)).due() is None
+    assert not combiners.Smoothed(combiners.EveryN(combiner)).is_periodic()
     history = two_heads(combiner).fit(x, y, epochs=5, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
 
