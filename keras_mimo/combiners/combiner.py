@@ -187,19 +187,16 @@ class BalancedGradientCombiner(keras.layers.Layer):
         return ops.sum(ops.stop_gradient(weights) * losses)
 
     def is_periodic(self):
-        """Whether only some steps need the Gramian: those that are `due()`."""
+        """Whether only some steps need the Gramian: those that are `due()`.
+
+        Then `step` is an integer variable that is 0 in these. In the others
+        `__call__()` is given no Gramian, and a model does not compute one.
+        """
         return False
 
     def due(self):
-        """Whether the next step needs the Gramian, if `is_periodic()`.
-
-        Returns:
-            Boolean scalar tensor. Where it is false, `__call__()` is given no
-            Gramian, and the model does not compute one.
-        """
-        raise NotImplementedError(
-            f"{type(self).__name__} does not implement `due()`."
-        )
+        """Boolean scalar tensor: whether the next step needs the Gramian."""
+        return ops.equal(ops.convert_to_tensor(self.step), 0)
 
     def after_step(self, losses, active=None):
         """Shows the combiner what the step did; used if `looks_again`.

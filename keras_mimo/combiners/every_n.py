@@ -68,9 +68,6 @@ class EveryN(CombinerWrapper):
             for name in ("kept", "known")
         )
 
-    def due(self):
-        return ops.equal(ops.convert_to_tensor(self.step), 0)
-
     def is_periodic(self):
         return True
 
