@@ -90,7 +90,9 @@ class ClassAssignment(keras.layers.Layer):
 
 def check_class_ids(y, num_classes, ignored=()):
     """Raises `ValueError` if an array holds integers that are no classes."""
-    y = np.asarray(y)
+    if not hasattr(y, "shape"):
+        return
+    y = ops.convert_to_numpy(y)
     one_hot = y.ndim > 1 and y.shape[-1] == num_classes
     if one_hot or not np.issubdtype(y.dtype, np.integer):
         return
