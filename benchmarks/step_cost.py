@@ -364,6 +364,8 @@ def parse(arguments):
     parser.add_argument(
         "--objectives", nargs="+", type=int, default=[2, 4, 8, 16]
     )
+    names = [column.name for column in COLUMNS]
+    parser.add_argument("--columns", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument(
         "--output", type=Path, default=Path(f"step_cost_{BACKEND}.json")
@@ -373,6 +375,7 @@ def parse(arguments):
 
 def main(arguments=None):
     options = parse(arguments)
+    COLUMNS[:] = [c for c in COLUMNS if c.name in options.columns]
     report = {"machine": machine(), "results": []}
     print(" · ".join(str(value) for value in report["machine"].values()))
     print(

@@ -232,7 +232,6 @@ def test_it_follows_the_weights():
         assert_same(gramian(model, data())[0], backpropagated(model, *data()))
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="it compiles nothing")
 @pytest.mark.parametrize("projection", [None, 16])
 def test_compiles_once_per_batch_shape(projection):
     traces = []
@@ -245,6 +244,10 @@ def test_compiles_once_per_batch_shape(projection):
 
     options = {"loss": loss, "projection": projection}
     gramian(mlp(), data(40), batch_size=10, **options)
+    if BACKEND == "torch":
+        # It compiles nothing: the loss is called for every class in a batch.
+        assert len(traces) >= NUM_CLASSES - 1
+        return
     assert len(traces) == 1
     gramian(mlp(), data(35), batch_size=10, **options)
     assert len(traces) == 3
