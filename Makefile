@@ -43,7 +43,8 @@ demo: $(VENV)/.examples $(DEMO_STAMPS) ## run the quick start (KERAS_BACKEND=jax
 test: install ## run the tests on each of BACKENDS (BACKENDS=jax, ARGS="-k mimo")
 	@failed=; for backend in $(BACKENDS); do \
 		echo "== tests on $$backend"; \
-		KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(ARGS) \
+		KERAS_BACKEND=$$backend OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
+			-q --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS) \
 			|| failed="$$failed $$backend"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "tests failed on:$$failed"; exit 1; fi

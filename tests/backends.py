@@ -34,6 +34,18 @@ def compiled(function, mode=FASTEST[0]):
     return call
 
 
+def forget_compiled():
+    """Frees compiled code: JAX keeps all of it, each part in mapped memory.
+
+    A process may map 65,530 parts on Linux, and crashes in the compiler where
+    it has no more.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()
+
+
 @contextlib.contextmanager
 def double_precision():
     """JAX has float64 only on request; the others have it always."""

@@ -8,14 +8,18 @@ from keras_mimo.datasets.list_files import ImageList
 from keras_mimo.datasets.long_tail import long_tail
 from keras_mimo.datasets.watch import WATCH_CLASSES
 from keras_mimo.datasets.watch import load_watch
+from keras_mimo.datasets.wordnet import WORDNET_CLASSES
+from keras_mimo.datasets.wordnet import load_wordnet_nouns
 
 __all__ = [
     "WATCH_CLASSES",
+    "WORDNET_CLASSES",
     "ImageList",
     "class_counts",
     "load_cifar10_lt",
     "load_cifar100_lt",
     "load_fashion_mnist_lt",
     "load_watch",
+    "load_wordnet_nouns",
     "long_tail",
 ]

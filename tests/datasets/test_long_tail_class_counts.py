@@ -120,7 +120,6 @@ class Endless(Batches):
         ((X, {"a": Y, "b": Y}), TypeError, r"\['a', 'b'\]"),
         (Endless(), ValueError, "must be finite"),
     ],
-    ids=str,
 )
 def test_bad_datasets(dataset, error, match):
     with pytest.raises(error, match=match):
