@@ -126,14 +126,16 @@ def score(model, test_set):
 
 def serve(model, x, y, folder):
     """Exports the model and lets a process without keras_mimo predict."""
-    reason = no_saved_model()
-    if reason is None:
+    if importlib.util.find_spec("tensorflow") is not None:
         path = folder / "served_model"
         model.export(path, verbose=False)
     else:
         path = folder / "served_model.keras"
         keras_mimo.inference_model(model).save(path)
-        print(f"{reason}: a .keras file, served by plain Keras, stands in.")
+        print(
+            "Writing a SavedModel takes TensorFlow, which is not installed: a "
+            ".keras file, served by plain Keras, stands in."
+        )
 
     expected = model.predict(x, verbose=0)["fused"]
     with tempfile.TemporaryDirectory() as exchange:
@@ -155,15 +157,6 @@ def serve(model, x, y, folder):
         "largest difference between a logit there and here "
         f"{np.abs(served - expected).max():.1e}"
     )
-
-
-def no_saved_model():
-    """Why no SavedModel can be written here, or `None`."""
-    if keras.backend.backend() == "torch":
-        return "Keras cannot write a SavedModel from PyTorch"
-    if importlib.util.find_spec("tensorflow") is None:
-        return "Writing a SavedModel takes TensorFlow, which is not installed"
-    return None
 
 
 def main():

@@ -22,7 +22,7 @@ def load(path):
     import tensorflow as tf
 
     model = tf.saved_model.load(path)
-    return lambda x: model.serve(x).numpy()
+    return lambda x: model.serve(x)["fused"].numpy()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The Keras internals this package leans on, gathered in one place."""
 
 from keras.src.backend import get_keras_mask
+from keras.src.backend import set_keras_mask
+from keras.src.losses.loss import scale_loss_for_distribution
 from keras.src.losses.loss import unscale_loss_for_distribution
 from keras.src.models.functional import Functional
 from keras.src.trainers.compile_utils import CompileLoss
@@ -13,5 +15,15 @@ __all__ = [
     "Functional",
     "get_keras_mask",
     "get_loss",
+    "scale_loss_for_distribution",
+    "set_keras_mask",
     "unscale_loss_for_distribution",
 ]
+
+
+def without_reduction(loss):
+    """A `keras.losses.Loss` that keeps one value for each sample."""
+    # copy.copy() goes through the config, which not every loss has.
+    unreduced = object.__new__(type(loss))
+    unreduced.__dict__.update(loss.__dict__, reduction=None)
+    return unreduced

@@ -4,6 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mimo._keras import scale_loss_for_distribution
+from keras_mimo.replicas import whole_batch
+
 
 class CompiledObjectives:
     """An objective and a combiner, where Keras keeps its `CompileLoss`.
@@ -35,29 +38,36 @@ class CompiledObjectives:
         return self.objective.metrics
 
     def losses(self, y, y_pred, sample_weight=None):
-        """Returns the K losses, a list of scalars, and the active mask."""
+        """The losses of a replica, and of the whole batch.
+
+        Returns:
+            List of K scalars, the losses that gradients are taken of; what
+            `replicas.whole_batch()` makes of them: tensor of shape `(K,)`, and
+            the active mask.
+        """
         losses, active = self.objective(y, y_pred, sample_weight)
         if not self.built:
             self._build()
-        return losses, active
+        return losses, *whole_batch(losses, active)
 
     def scalar(self, losses, active, training):
         """The scalar that a combiner of losses descends."""
-        losses = ops.stack(losses)
         if self.combiner.needs != "losses":
-            return self.combiner.scalarize(losses, None, active)
+            scalar = self.combiner.scalarize(losses, None, active)
+            return scale_loss_for_distribution(scalar)
         weights = self.combiner(
             ops.stop_gradient(losses), active=active, training=training
         )
         if training and self._weight_tracker is not None:
             self._weight_tracker.update_state(weights, 1)
-        return self.combiner.scalarize(losses, weights, active)
+        scalar = self.combiner.scalarize(losses, weights, active)
+        return scale_loss_for_distribution(scalar)
 
     def weights(self, losses, gramians, reached, active):
         """The weights that the combiner gives to the objectives.
 
         Args:
-            losses: List of K scalars.
+            losses: Tensor of shape `(K,)`.
             gramians: For each block of variables, a Gramian.
             reached: For each block, a list of K booleans: which objectives
                 depend on it. The others take no part there.
@@ -79,7 +89,6 @@ class CompiledObjectives:
         return self._ask(losses, [None] * num_blocks, [active] * num_blocks)
 
     def _ask(self, losses, gramians, actives):
-        losses = ops.stack(losses)
         blocks = zip(itertools.cycle(self.combiners), gramians, actives)
         return [
             combiner(losses, gramian=gramian, active=active, training=True)

@@ -2,9 +2,10 @@ import keras
 
 
 class EpochEnd(keras.callbacks.Callback):
-    """Tells the model's combiner that an epoch is over."""
+    """Tells the model's objectives and combiner that an epoch is over."""
 
     def on_epoch_end(self, epoch, logs=None):
+        self.model.objectives.on_epoch_end()
         self.model.combiner.on_epoch_end()
 
 

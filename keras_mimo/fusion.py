@@ -4,7 +4,8 @@ import re
 import keras
 from keras import tree
 
-from keras_mimo.export import inference_model
+from keras_mimo.export import export_model
+from keras_mimo.export.inference_model import plain_model
 from keras_mimo.model import FunctionalBalancedModel
 from keras_mimo.objectives import Modalities
 
@@ -63,23 +64,37 @@ class MultimodalModel(FunctionalBalancedModel):
         format="tf_saved_model",
         verbose=None,
         input_signature=None,
+        outputs="fused",
         **kwargs,
     ):
         """Exports the fused output, as `keras.Model.export()` would all.
 
-        The outputs of the modalities serve training and are left out. To export
-        another output, or all of them, call `export()` on
-        `keras_mimo.inference_model(model, output)` or
-        `keras.Model.export(model, filepath)`.
+        The outputs of the modalities serve training and are left out. What is
+        exported takes inputs, and returns outputs, by their names.
 
         Args:
-            filepath: As in `keras.Model.export()`, like all arguments.
-            format: As in Keras.
-            verbose: As in Keras.
-            input_signature: As in Keras.
+            filepath: As in `BalancedModel.export()`, like the arguments up to
+                `input_signature`.
+            format: As there.
+            verbose: As there.
+            input_signature: As there.
+            outputs: `"all"` or the name of the output to export. Defaults to
+                `"fused"`.
             **kwargs: As in Keras.
+
+        Raises:
+            ValueError: If `outputs` is no such name.
         """
-        inference_model(self, "fused").export(
+        kept = self.output
+        if outputs != "all":
+            if outputs not in self.output:
+                raise ValueError(
+                    f'`outputs` must be "all" or one of {list(self.output)}. '
+                    f"Received: outputs={outputs!r}"
+                )
+            kept = {outputs: self.output[outputs]}
+        export_model(
+            plain_model(self, kept),
             filepath,
             format=format,
             verbose=verbose,

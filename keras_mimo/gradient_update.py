@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_mimo import gradients
+from keras_mimo._keras import scale_loss_for_distribution
 
 
 @dataclasses.dataclass
@@ -14,8 +15,7 @@ class GradientUpdate:
     Args:
         balanced: The model's `CompiledObjectives`.
         pullback: The gradients, as in `keras_mimo.gradients`.
-        gramian: Function of a matrix that returns its Gramian.
-        losses: List of K scalars.
+        losses: Tensor of shape `(K,)`, of the whole batch.
         active: Boolean tensor of shape `(K,)`.
         scale: What the loss scaling of the optimizer multiplied gradients by.
         blocks: List of blocks of variables, each a list of indices.
@@ -27,8 +27,7 @@ class GradientUpdate:
 
     balanced: Any
     pullback: Any
-    gramian: Any
-    losses: list
+    losses: Any
     active: Any
     scale: Any
     blocks: list
@@ -42,8 +41,7 @@ class GradientUpdate:
         if combiner.needs == "gradients":
             combined = self._per_coordinate()
         elif combiner.is_periodic():
-            branch = gradients.engine().branch
-            combined = branch(
+            combined = gradients.engine().branch(
                 combiner.due(), self._solved, self._kept, self.balanced.state
             )
         else:
@@ -53,12 +51,14 @@ class GradientUpdate:
         )
 
     def _solved(self):
+        engine = gradients.engine()
         if self.gradients_at is not None:
-            weights = self._weights_at_representation()
+            rows = self._rows_at_representation()
+            weights = self._weights([rows], engine.gramian_of_samples)
             return self._weighted(weights)
         rows = gradients.block_rows(self.pullback, self.blocks)
         self._check_reach(rows)
-        weights = self._weights(rows)
+        weights = self._weights(rows, engine.gramian_of_sums)
         combined = [
             block.weighted_sum(block_weights)
             for block, block_weights in zip(rows, weights, strict=True)
@@ -72,15 +72,15 @@ class GradientUpdate:
             )
         )
 
-    def _weights(self, rows):
+    def _weights(self, rows, gramian):
         return self.balanced.weights(
             self.losses,
-            [r.gramian(self.gramian) / self.scale / self.scale for r in rows],
+            [r.gramian(gramian) / self.scale / self.scale for r in rows],
             [block.reached for block in rows],
             self.active,
         )
 
-    def _weights_at_representation(self):
+    def _rows_at_representation(self):
         rows = gradients.representation_rows(self.pullback)
         if not all(rows.reached):
             raise ValueError(
@@ -89,7 +89,7 @@ class GradientUpdate:
                 f"gradients_at={self.gradients_at!r}, on which these do not "
                 f"depend: {self._missing(rows.reached)}"
             )
-        return self._weights([rows])
+        return rows
 
     def _weighted(self, weights):
         combined = gradients.weighted_blocks(
@@ -107,14 +107,18 @@ class GradientUpdate:
         return self.pullback.weighted(weights, self.others)
 
     def _per_coordinate(self):
+        engine = gradients.engine()
         combiner = self.balanced.combiner
         (rows,) = gradients.block_rows(self.pullback, self.blocks)
-        weights = combiner(ops.stack(self.losses), active=self.active)
-        combined = rows.per_coordinate(
-            lambda matrix, objectives: combiner.combine(
-                matrix, ops.take(self.active, objectives), training=True
-            )
-        )
+        weights = combiner(self.losses, active=self.active)
+
+        def combine(matrix, objectives):
+            (matrix,) = engine.whole([matrix])
+            active = ops.take(self.active, objectives)
+            combined = combiner.combine(matrix, active, training=True)
+            return scale_loss_for_distribution(combined)
+
+        combined = rows.per_coordinate(combine)
         return [combined, self._weighted_others([weights])]
 
     def _check_reach(self, rows):

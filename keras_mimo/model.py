@@ -11,13 +11,18 @@ from keras_mimo import gradients
 from keras_mimo._keras import CompileMetrics
 from keras_mimo._keras import Functional
 from keras_mimo._keras import unscale_loss_for_distribution
+from keras_mimo.arrays import check_arrays
+from keras_mimo.atomic_write import atomic_write
 from keras_mimo.combiners import ConstantCombiner
 from keras_mimo.compiled import CompiledObjectives
 from keras_mimo.epoch_end import with_epoch_end
+from keras_mimo.export import export_model
 from keras_mimo.gradient_scope import GradientScope
 from keras_mimo.gradient_update import GradientUpdate
 from keras_mimo.objectives import Objective
 from keras_mimo.objectives import Outputs
+from keras_mimo.random_state import RandomState
+from keras_mimo.replicas import check_objective
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
@@ -52,7 +57,10 @@ class BalancedModel(keras.Model):
     def __new__(cls, *args, **kwargs):
         if _describes_a_graph(args, kwargs) and not issubclass(cls, Functional):
             cls = _functional(cls)
-        return super().__new__(cls, *args, **kwargs)
+        model = super().__new__(cls, *args, **kwargs)
+        # Not tracked, as it has no weights, but found by `save()`.
+        object.__setattr__(model, "_random_state", RandomState(model._seeds))
+        return model
 
     def default_objectives(self):
         """The objective for `objectives=None`."""
@@ -170,6 +178,7 @@ class BalancedModel(keras.Model):
         # Not tracked: the combiner's state is no weight of the model.
         object.__setattr__(self, "_compile_arguments", arguments)
         object.__setattr__(self, "_gradient_scope", scope)
+        self._replicas_agree = False
         if combiner is not None:
             self._compile_loss = CompiledObjectives(
                 objective, combiner, lambda: len(scope.variables()[0])
@@ -192,6 +201,21 @@ class BalancedModel(keras.Model):
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
+    @functools.wraps(keras.Model.save)
+    def save(self, filepath, overwrite=True, *args, **kwargs):
+        with atomic_write(filepath, overwrite) as path:
+            super().save(path, overwrite, *args, **kwargs)
+
+    @functools.wraps(keras.Model.save_weights)
+    def save_weights(self, filepath, overwrite=True, max_shard_size=None):
+        one_file = max_shard_size is None
+        with atomic_write(filepath, overwrite and one_file) as path:
+            super().save_weights(path, overwrite, max_shard_size)
+
+    @functools.wraps(keras.Model.export)
+    def export(self, filepath, *args, **kwargs):
+        export_model(self, filepath, *args, **kwargs)
+
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
@@ -199,7 +223,7 @@ class BalancedModel(keras.Model):
             return super().compute_loss(
                 x, y, y_pred, sample_weight, training=training
             )
-        losses, active, additional = self._objective_losses(
+        _, losses, active, additional = self._objective_losses(
             y, y_pred, sample_weight
         )
         scalar = self._balanced.scalar(losses, active, training)
@@ -215,7 +239,14 @@ class BalancedModel(keras.Model):
         if self._balanced is None:
             return super().train_step(*args)
         engine = gradients.engine()
-        _check_replicas(engine.replicas())
+        step = engine.on_replicas(self, self._balanced_step)
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            step = engine.undo_skipped(self, step)
+        return step(*args)
+
+    def _balanced_step(self, *args):
+        check_objective(self.objectives)
+        engine = gradients.engine()
         if self.combiner.needs != "losses":
             step = engine.train_step
             if self.combiner.needs == "gradients" or self._gradient_scope.given:
@@ -238,7 +269,10 @@ class BalancedModel(keras.Model):
     def fit(self, *args, **kwargs):
         if self._balanced is None:
             return super().fit(*args, **kwargs)
+        self._replicas_agree = False
         given = inspect.signature(super().fit).bind(*args, **kwargs)
+        for argument in ("x", "y", "sample_weight"):
+            check_arrays(argument, given.arguments.get(argument))
         self.objectives.check_labels(given.arguments.get("y"), self)
         callbacks = given.arguments.get("callbacks")
         given.arguments["callbacks"] = with_epoch_end(callbacks, self)
@@ -303,12 +337,29 @@ class BalancedModel(keras.Model):
         compiled = getattr(self, "_compile_loss", None)
         return compiled if isinstance(compiled, CompiledObjectives) else None
 
+    def _seeds(self):
+        """The states of the random number generators of the layers."""
+        return [
+            v for v in super().variables if v.name == "seed_generator_state"
+        ]
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # TensorFlow would wait for a batch, too late for a callback that loads
+        # the combiner's state when training begins.
+        if self._balanced is None or not self.built:
+            super()._maybe_symbolic_build(iterator, data_batch)
+        else:
+            gradients.engine().symbolic_build(self, iterator, data_batch)
+
     def _known_output_names(self):
         """Output names of a functional model; `None` before others run."""
         names = getattr(self, "output_names", None)
         if names is not None and isinstance(self.output, dict):
             return list(self.output)
         return names
+
+    # Whether the processes of PyTorch start from the same weights.
+    _replicas_agree = False
 
     # Weights and conflict exist in training only; evaluation leaves them alone.
     _evaluates = False
@@ -344,10 +395,10 @@ class BalancedModel(keras.Model):
         return {"training": True} if self._call_has_training_arg else {}
 
     def _objective_losses(self, y, y_pred, sample_weight):
-        """The K losses, the active mask, and the losses of layers."""
-        losses, active = self._balanced.losses(y, y_pred, sample_weight)
+        """As `CompiledObjectives.losses()`, and the losses of layers."""
+        losses = self._balanced.losses(y, y_pred, sample_weight)
         additional = [self._aggregate_additional_loss(x) for x in self.losses]
-        return losses, active, additional
+        return *losses, additional
 
     def _logged_loss(self, losses, active, additional):
         return sum(additional, self._balanced.scalar(losses, active, True))
@@ -355,7 +406,8 @@ class BalancedModel(keras.Model):
     def _losses_again(self, x, y, sample_weight):
         """The losses of a batch by another forward pass, in training mode."""
         y_pred = self(x, **self._training_argument())
-        return self._balanced.losses(y, y_pred, sample_weight)
+        _, losses, active = self._balanced.losses(y, y_pred, sample_weight)
+        return losses, active
 
     def _tapped_layer(self):
         """The layer at whose output gradients are taken, or `None`."""
@@ -369,13 +421,12 @@ class BalancedModel(keras.Model):
             sample_weight=ops.shape(first)[0],
         )
 
-    def _combine_gradients(self, pullback, gramian, losses, active, scale):
+    def _combine_gradients(self, pullback, losses, active, scale):
         scope = self._gradient_scope
         blocks, others = scope.variables()
         update = GradientUpdate(
             balanced=self._balanced,
             pullback=pullback,
-            gramian=gramian,
             losses=losses,
             active=active,
             scale=scale,
@@ -411,16 +462,6 @@ def _functional(cls):
         for base in cls.__bases__
     )
     return cls
-
-
-def _check_replicas(count):
-    if count > 1:
-        raise ValueError(
-            "A combiner needs the losses and gradients of the whole batch, and "
-            "they are not reduced across replicas yet. Train on one device, or "
-            "with `keras.distribution` on JAX. "
-            f"Received: {count} replicas"
-        )
 
 
 def _check_weights_are_needed(argument, value, combiner):

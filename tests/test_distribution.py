@@ -1,100 +1,170 @@
-"""Several devices: the same result as one, or a clear refusal."""
+"""Several replicas train what one device does, to the last digits."""
 
+import functools
+import json
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
-
-MODEL = """
 import numpy as np
-import keras
+import pytest
+
 import keras_mimo
+from keras_mimo import gradients
+from keras_mimo import replicas
+from tests.distribution import cases
 
-def data():
-    x = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
-    return x, {"a": x[:, :1] * 3, "b": x.sum(axis=1, keepdims=True)}
-
-def model(combiner):
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((4,))
-    shared = keras.layers.Dense(8, activation="tanh")(inputs)
-    outputs = {n: keras.layers.Dense(1, name=n)(shared) for n in ("a", "b")}
-    model = keras_mimo.BalancedModel(inputs, outputs)
-    model.compile(keras.optimizers.SGD(0.1), "mse", combiner=combiner)
-    return model
-
-def train(combiner):
-    m = model(combiner)
-    m.fit(*data(), batch_size=16, epochs=3, shuffle=False, verbose=0)
-    return [np.asarray(w) for w in m.get_weights()]
-
-combiners = [lambda: keras_mimo.MIMOCombiner("a"), keras_mimo.MGDACombiner]
-
-def report_refusals():
-    for combiner in combiners:
-        try:
-            train(combiner())
-        except ValueError as error:
-            print("refused:", error)
-"""
-
-JAX = """
-one = [train(combiner()) for combiner in combiners]
-keras.distribution.set_distribution(keras.distribution.DataParallel())
-four = [train(combiner()) for combiner in combiners]
-assert len(keras.distribution.list_devices()) == 4
-for a, b in zip(sum(one, []), sum(four, []), strict=True):
-    np.testing.assert_allclose(a, b, atol=1e-6)
-print("equal to one device")
-"""
-
-TENSORFLOW = """
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(
-    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
-)
-with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-    report_refusals()
-"""
-
-TORCH = """
-import sys
-import torch
-torch.distributed.init_process_group(
-    "gloo", init_method="file://" + sys.argv[1], rank=int(sys.argv[2]),
-    world_size=2,
-)
-report_refusals()
-"""
+ROOT = Path(__file__).parents[1]
+# Engines of each backend, and the number of processes that they take.
+ENGINES = {
+    "tensorflow": {"mirrored": 1, "multi_worker": 2},
+    "jax": {"data_parallel": 1, "model_parallel": 1},
+    "torch": {"torch": 2},
+}[keras.backend.backend()]
 
 
-def start(code, *arguments):
+def start(tmp_path, engine, chosen, rank, ports):
     environment = {
         **os.environ,
         "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "GLOO_SOCKET_IFNAME": "lo",
     }
+    arguments = [engine, tmp_path / f"{rank}.npz", chosen]
+    if len(ports) > 1:
+        arguments.append(rank)
+    if engine == "torch":
+        arguments.append(tmp_path / "group")
+    if engine == "multi_worker":
+        workers = [f"127.0.0.1:{port}" for port in ports]
+        environment["TF_CONFIG"] = json.dumps(
+            {
+                "cluster": {"worker": workers},
+                "task": {"type": "worker", "index": rank},
+            }
+        )
     return subprocess.Popen(
-        [sys.executable, "-c", MODEL + code, *map(str, arguments)],
+        [
+            sys.executable,
+            "-m",
+            "tests.distribution.replica",
+            *map(str, arguments),
+        ],
+        cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-def test_several_devices(tmp_path):
-    backend = keras.backend.backend()
-    if backend == "jax":
-        output, errors = start(JAX).communicate()
-        assert "equal to one device" in output, errors
-        return
-    if backend == "tensorflow":
-        runs = [start(TENSORFLOW)]
-    else:
-        runs = [start(TORCH, tmp_path / "group", rank) for rank in range(2)]
-    for run in runs:
-        output, errors = run.communicate()
-        assert output.count("refused: A combiner needs the losses") == 2, errors
-        assert output.count("Received: 2 replicas") == 2
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def run(tmp_path, engine, chosen):
+    """The weights after each case, of every process."""
+    ports = free_ports(ENGINES[engine])
+    runs = [
+        start(tmp_path, engine, chosen, rank, ports)
+        for rank in range(len(ports))
+    ]
+    try:
+        for each in runs:
+            output, _ = each.communicate(timeout=500)
+            assert each.returncode == 0, output
+    finally:
+        for each in runs:
+            each.kill()
+    return [dict(np.load(tmp_path / f"{r}.npz")) for r in range(len(runs))]
+
+
+@functools.cache
+def on_one_device(name):
+    return cases.train(cases.CASES[name])
+
+
+def difference(weights, name):
+    """The largest, relative where what a combiner keeps is larger than 1."""
+    expected = on_one_device(name)
+    scale = np.maximum(np.abs(expected), 1.0)
+    return np.max(np.abs(weights[name] - expected) / scale)
+
+
+def check(results, chosen):
+    first, *others = results
+    differences = {name: difference(first, name) for name in chosen}
+    print(differences)
+    assert max(differences.values()) <= 1e-6, differences
+    for other in others:
+        for name in chosen:
+            np.testing.assert_array_equal(other[name], first[name])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_replicas_equal_one_device(engine, tmp_path):
+    results = run(tmp_path, engine, "CORE")
+    check(results, cases.CORE)
+    # And the check fails where nothing is reduced.
+    for name in cases.UNREDUCED:
+        unreduced = {name: results[0][f"{name}, not reduced"]}
+        assert difference(unreduced, name) > 1e-4
+        with pytest.raises(AssertionError):
+            check([unreduced], [name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", [e for e in ENGINES if e != "multi_worker"])
+def test_whatever_is_balanced(engine, tmp_path):
+    check(run(tmp_path, engine, "OTHERS"), cases.OTHERS)
+
+
+class Unreduced(keras_mimo.objectives.Objective):
+    """An objective that knows nothing of replicas."""
+
+
+def test_an_objective_that_does_not_know_of_replicas_is_refused(monkeypatch):
+    monkeypatch.setattr(gradients.engine(), "replicas", lambda: 2)
+    replicas.check_objective(keras_mimo.objectives.Modalities())
+    missing = keras_mimo.objectives.Outputs(missing_label=-1)
+    for objective in (Unreduced(), missing):
+        with pytest.raises(ValueError, match=r"`objectives` .* 2 replicas"):
+            replicas.check_objective(objective)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX's processes")
+def test_processes_of_jax_without_a_distribution_are_refused(monkeypatch):
+    import jax
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    model = cases.model_of(cases.CORE["losses"])
+    with pytest.raises(ValueError, match=r"set_distribution\(\).*2 processes"):
+        cases.fit(model, *cases.regression())
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="a wrapper of PyTorch's"
+)
+def test_what_keras_itself_averages_is_refused(monkeypatch):
+    monkeypatch.setattr(gradients.engine(), "_processes", lambda: 2)
+    model = cases.model_of(cases.CORE["losses"])
+    model.ddp_model = "wrapped"
+    with pytest.raises(ValueError, match="DistributedDataParallel"):
+        cases.fit(model, *cases.regression())
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="a scope of TensorFlow's"
+)
+def test_a_combiner_from_elsewhere_is_refused(tmp_path):
+    process = start(tmp_path, "outside_of_the_scope", "CORE", 0, [0])
+    output, _ = process.communicate(timeout=500)
+    assert "`combiner` must be created in the scope" in output

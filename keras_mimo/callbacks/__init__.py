@@ -1,4 +1,5 @@
+from keras_mimo.callbacks.backup import Backup
 from keras_mimo.callbacks.deferred_reweighting import DeferredReweighting
 from keras_mimo.callbacks.regroup_classes import RegroupClasses
 
-__all__ = ["DeferredReweighting", "RegroupClasses"]
+__all__ = ["Backup", "DeferredReweighting", "RegroupClasses"]

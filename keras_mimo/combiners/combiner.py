@@ -1,4 +1,5 @@
 import contextlib
+import warnings
 
 import keras
 from keras import ops
@@ -284,6 +285,15 @@ class BalancedGradientCombiner(keras.layers.Layer):
     def load_own_variables(self, store):
         # A file written without this combiner holds nothing for it.
         if not store.keys():
+            return
+        if not self.built:
+            # Keras would drop the state, and its own error too.
+            warnings.warn(
+                f"The state of {type(self).__name__} was not loaded, since it "
+                "is not built: call `evaluate()` on a batch first, or load a "
+                "`.keras` file.",
+                stacklevel=2,
+            )
             return
         store = {key: store[key] for key in store.keys()}
         for index, generator in enumerate(self._seed_generators):

@@ -55,4 +55,12 @@ def inference_model(model, output=None):
             f"`output` must name one of the outputs {list(outputs)}. "
             f"Received: output={output!r}"
         )
-    return keras.Model(model.input, kept, name=model.name)
+    return plain_model(model, kept)
+
+
+def plain_model(model, outputs):
+    """A `keras.Model` from the inputs of a functional model to `outputs`."""
+    plain = keras.Model(model.input, outputs, name=model.name)
+    # Keras exports no model to ONNX that was never called.
+    plain(plain.input)
+    return plain

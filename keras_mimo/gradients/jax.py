@@ -6,12 +6,59 @@ import keras
 from jax.interpreters import partial_eval
 
 from keras_mimo.gradients.branch import traced_branch
+from keras_mimo.gradients.skipped import combiner_state
 from keras_mimo.gradients.taps import tapped
 
 
 def replicas():
     # One program sees the whole batch, however many devices share it.
     return 1
+
+
+def whole(tensors):
+    """The tensors: they are of the whole batch."""
+    return tensors
+
+
+def part_of_sum(loss):
+    """The loss, which is that of the whole batch."""
+    return loss
+
+
+def on_replicas(model, step):
+    """The training step itself."""
+    if jax.process_count() > 1 and keras.distribution.distribution() is None:
+        raise ValueError(
+            "Several processes of JAX train together only where "
+            "`keras.distribution.set_distribution()` says how. "
+            f"Received: {jax.process_count()} processes and no distribution"
+        )
+    return step
+
+
+def undo_skipped(model, step):
+    """As `keras_mimo.gradients.skipped.undo_skipped()`, of steps of values."""
+
+    def undoing_step(state, data):
+        logs, new_state = step(state, data)
+        optimizer = model.optimizer
+        paths = [variable.path for variable in optimizer.variables]
+        index = paths.index(optimizer.inner_optimizer.iterations.path)
+        skipped = state[2][index] == new_state[2][index]
+        undone = {id(variable) for variable in combiner_state(model)}
+        trainable, non_trainable, *others = new_state
+        non_trainable = [
+            jnp.where(skipped, old, new) if id(variable) in undone else new
+            for variable, old, new in zip(
+                model.non_trainable_variables,
+                state[1],
+                non_trainable,
+                strict=True,
+            )
+        ]
+        return logs, (trainable, non_trainable, *others)
+
+    return undoing_step
 
 
 def clear_gradients(variables):
@@ -74,6 +121,9 @@ def with_reach(train_step):
 def gramian(matrix):
     # The default precision of a matrix product is lower on GPU and TPU.
     return jnp.matmul(matrix, matrix.T, precision=jax.lax.Precision.HIGHEST)
+
+
+gramian_of_sums = gramian_of_samples = gramian
 
 
 class Pullback:
@@ -160,7 +210,7 @@ def train_step(model, state, data):
         )
         model._losses_override = list(layer_losses)
         with _scope(model, trainable, new_non_trainable, metrics) as scope:
-            losses, active, additional = model._objective_losses(
+            losses, _, active, additional = model._objective_losses(
                 y, y_pred, sample_weight
             )
         model._losses_override = []
@@ -174,14 +224,14 @@ def train_step(model, state, data):
         forward, trainable, taps, has_aux=True
     )
     with _scope(model, trainable, *updates) as scope:
+        losses = jnp.stack(outputs[:-1])
         gradients = model._combine_gradients(
             Pullback(pushforward, trainable, taps, outputs),
-            gramian,
-            outputs[:-1],
+            losses,
             active,
             scale,
         )
-        total = model._logged_loss(outputs[:-1], active, [outputs[-1]])
+        total = model._logged_loss(losses, active, [outputs[-1]])
     non_trainable, metrics = _non_trainable_and_metrics(model, scope)
 
     # A variable that no loss reaches has the gradient 0 in plain Keras too.
@@ -218,7 +268,7 @@ def look_again(model, train_step, state, data):
     with _scope(model, trainable, non_trainable, metrics):
         losses, active = model._losses_again(x, y, sample_weight)
     with _scope(model, trainable, new_non_trainable, new_metrics) as scope:
-        model.combiner.after_step(jnp.stack(losses), active)
+        model.combiner.after_step(losses, active)
     non_trainable, metrics = _non_trainable_and_metrics(model, scope)
     return logs, (trainable, non_trainable, optimizer_values, metrics)
 

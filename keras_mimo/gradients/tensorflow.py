@@ -1,25 +1,103 @@
 import keras
 import tensorflow as tf
 
+from keras_mimo.gradients import skipped
 from keras_mimo.gradients.branch import traced_branch
 from keras_mimo.gradients.rewind import Rewind
 from keras_mimo.gradients.taps import recorded
 
 
 def replicas():
+    # Outside of a step, such as while a model is built, there is one.
+    if tf.distribute.in_cross_replica_context():
+        return 1
     return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def whole(tensors):
+    """From the parts that replicas have to the whole, which is their sum."""
+    if replicas() == 1:
+        return tensors
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+
+
+def part_of_sum(loss):
+    """A replica's part of a loss that is a sum over samples."""
+    return loss
+
+
+def on_replicas(model, step):
+    """The training step: the optimizer itself sums the gradients."""
+    strategy = tf.distribute.get_strategy()
+    if replicas() > 1:
+        _check_scope(model, strategy)
+    if not _has_workers(strategy):
+        return step
+
+    def worker_step(*args):
+        # Keras averages logs over an axis, which its own do not have.
+        logs = step(*args)
+        return tf.nest.map_structure(lambda v: tf.reshape(v, (1,)), logs)
+
+    return worker_step
+
+
+def _check_scope(model, strategy):
+    outside = [
+        variable.path
+        for combiner in model._combiners
+        for variable in combiner.variables
+        if not strategy.extended.variable_created_in_scope(variable.value)
+    ]
+    if outside:
+        raise ValueError(
+            "`combiner` must be created in the scope of the strategy, for each "
+            "replica to have its state. Received: a combiner with these "
+            f"variables from elsewhere: {outside}"
+        )
+
+
+def _has_workers(strategy):
+    return (
+        isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        and strategy.extended._in_multi_worker_mode()
+    )
+
+
+undo_skipped = skipped.undo_skipped
 
 
 def clear_gradients(variables):
     """Does nothing: TensorFlow keeps no gradients in variables."""
 
 
-branch = traced_branch
+def branch(predicate, function, other, state):
+    """As `traced_branch()`, in which replicas can't meet to exchange rows."""
+    if replicas() > 1:
+        # The combiner knows which steps it is to take no notice of.
+        return function()
+    return traced_branch(predicate, function, other, state)
 
 
 def make_train_function(model, make):
     """Makes Keras' train function: a branch costs nothing here."""
     make()
+
+
+def symbolic_build(model, iterator, data_batch):
+    """Builds a model's objectives, combiner and optimizer, as JAX does."""
+    if iterator is None:
+        keras.Model._maybe_symbolic_build(model, iterator, data_batch)
+        return
+    # The dataset tells what its batches look like, and none is drawn: Keras
+    # can't use what a `MultiWorkerMirroredStrategy` draws.
+    spec = tf.nest.map_structure(
+        lambda leaf: getattr(leaf, "_value_specs", [leaf])[0],
+        iterator._distributed_dataset.element_spec,
+    )
+    with model.distribute_strategy.scope():
+        model._symbolic_build(data_batch=spec)
 
 
 def with_reach(train_step):
@@ -34,6 +112,16 @@ def gramian(matrix):
             [tf.reduce_sum(matrix * row, axis=1) for row in tf.unstack(matrix)]
         )
     return tf.matmul(matrix, matrix, transpose_b=True)
+
+
+def gramian_of_sums(matrix):
+    """The Gramian of the sums over replicas of rows."""
+    return gramian(whole([matrix])[0])
+
+
+def gramian_of_samples(matrix):
+    """The Gramian of rows of which replicas have some columns each."""
+    return whole([gramian(matrix)])[0]
 
 
 class Pullback:
@@ -78,18 +166,18 @@ def train_step(model, data):
     with tf.GradientTape(persistent=True) as tape:
         with recorded(model._tapped_layer(), taps):
             y_pred = model(x, **model._training_argument())
-        losses, active, additional = model._objective_losses(
+        own, losses, active, additional = model._objective_losses(
             y, y_pred, sample_weight
         )
         scale = model.optimizer.scale_loss(tf.ones(()))
         outputs = [
             tf.cast(scale, loss.dtype) * loss
-            for loss in [*losses, sum(additional, tf.zeros(()))]
+            for loss in [*own, sum(additional, tf.zeros(()))]
         ]
     variables = model.trainable_weights
     model._track_loss(model._logged_loss(losses, active, additional), x)
     gradients = model._combine_gradients(
-        Pullback(tape, outputs, variables, taps), gramian, losses, active, scale
+        Pullback(tape, outputs, variables, taps), losses, active, scale
     )
     del tape
     model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
@@ -103,7 +191,7 @@ def look_again(model, train_step, data):
     logs = train_step(data)
     with rewind:
         losses, active = model._losses_again(x, y, sample_weight)
-    model.combiner.after_step(tf.stack(losses), active)
+    model.combiner.after_step(losses, active)
     return logs
 
 

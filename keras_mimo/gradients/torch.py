@@ -1,6 +1,11 @@
+import contextlib
+import contextvars
+
 import keras
 import torch
+from torch import distributed
 
+from keras_mimo.gradients import skipped
 from keras_mimo.gradients.rewind import Rewind
 from keras_mimo.gradients.taps import recorded
 
@@ -8,10 +13,127 @@ from keras_mimo.gradients.taps import recorded
 torch._functorch.config.donated_buffer = False
 
 
+# Only in a training step: processes may evaluate what they like.
+_in_step = contextvars.ContextVar("in_step", default=False)
+
+
 def replicas():
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_world_size()
+    return _processes() if _in_step.get() else 1
+
+
+def _processes():
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_world_size()
     return 1
+
+
+def whole(tensors):
+    """From the parts that replicas have to the whole, which is their mean."""
+    if replicas() == 1:
+        return tensors
+    flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
+    distributed.all_reduce(flat)
+    flat /= replicas()
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [p.view(t.shape) for p, t in zip(parts, tensors, strict=True)]
+
+
+def part_of_sum(loss):
+    """A replica's part of a loss that is a sum over samples."""
+    return loss * replicas()
+
+
+def on_replicas(model, step):
+    """A training step of one of several processes, or the step itself."""
+    if _processes() == 1:
+        return step
+    if getattr(model, "ddp_model", None) is not None:
+        raise ValueError(
+            "A combiner averages the gradients of several processes itself, "
+            "and can't where Keras already does. Received: a model that Keras "
+            "has wrapped in `torch.nn.parallel.DistributedDataParallel`"
+        )
+
+    @torch.compiler.disable
+    def replica_step(*args):
+        token = _in_step.set(True)
+        try:
+            if not model._replicas_agree:
+                _copy_from_first(model)
+                model._replicas_agree = True
+            with _averaged_gradients(model.optimizer), _averaged_state(model):
+                return step(*args)
+        finally:
+            _in_step.reset(token)
+
+    return replica_step
+
+
+def _copy_from_first(model):
+    """Gives all processes what the first one has."""
+    keepers = [*model._combiners, model._objective_state, model.optimizer]
+    variables = list(model.weights)
+    for keeper in keepers:
+        variables.extend(keeper.variables if keeper is not None else [])
+    for variable in variables:
+        distributed.broadcast(variable.value.detach(), 0)
+
+
+@contextlib.contextmanager
+def _averaged_gradients(optimizer):
+    """Has the optimizer apply the means of gradients over the processes."""
+    apply = optimizer.apply
+
+    def averaged_apply(gradients, variables):
+        # Also those that are missing here: all processes send the same.
+        values = [variable.value for variable in variables]
+        filled = [
+            torch.zeros_like(value) if gradient is None else gradient
+            for gradient, value in zip(gradients, values, strict=True)
+        ]
+        there = [float(gradient is not None) for gradient in gradients]
+        *means, there = _by_dtype([*filled, filled[0].new_tensor(there)])
+        means = [
+            mean if anywhere else None
+            for mean, anywhere in zip(means, there.tolist(), strict=True)
+        ]
+        return apply(means, variables)
+
+    # Not through Keras, which would track it.
+    object.__setattr__(optimizer, "apply", averaged_apply)
+    try:
+        yield
+    finally:
+        object.__delattr__(optimizer, "apply")
+
+
+@contextlib.contextmanager
+def _averaged_state(model):
+    """Averages what a step has moved and no gradient has, as statistics."""
+    values = [variable.value for variable in model.non_trainable_weights]
+    before = [value._version for value in values]
+    yield
+    moved = [
+        value
+        for value, version in zip(values, before, strict=True)
+        if value._version != version and value.is_floating_point()
+    ]
+    with torch.no_grad():
+        for value, mean in zip(moved, _by_dtype(moved), strict=True):
+            value.copy_(mean)
+
+
+def _by_dtype(tensors):
+    """`whole()` for tensors of several types, in one message for each."""
+    dtypes = dict.fromkeys(tensor.dtype for tensor in tensors)
+    means = {
+        dtype: iter(whole([t for t in tensors if t.dtype == dtype]))
+        for dtype in dtypes
+    }
+    return [next(means[tensor.dtype]) for tensor in tensors]
+
+
+undo_skipped = skipped.undo_skipped
 
 
 def clear_gradients(variables):
@@ -44,6 +166,17 @@ def gramian(matrix):
     if matrix.is_cuda and torch.backends.cuda.matmul.allow_tf32:
         return torch.stack([(matrix * row).sum(dim=1) for row in matrix])
     return matrix @ matrix.T
+
+
+def gramian_of_sums(matrix):
+    """The Gramian of the rows of the whole batch."""
+    return gramian(whole([matrix])[0])
+
+
+def gramian_of_samples(matrix):
+    """The Gramian of rows of which replicas have some columns each."""
+    # Of the mean loss, whose gradients are by that factor shorter.
+    return whole([gramian(matrix)])[0] / replicas()
 
 
 class Pullback:
@@ -98,14 +231,14 @@ def train_step(model, data):
     with recorded(model._tapped_layer(), taps):
         y_pred = model(x, **model._training_argument())
     variables = model.trainable_weights
-    losses, active, additional = model._objective_losses(
+    own, losses, active, additional = model._objective_losses(
         y, y_pred, sample_weight
     )
     model._track_loss(model._logged_loss(losses, active, additional), x)
     scale = model.optimizer.scale_loss(torch.ones((), device=losses[0].device))
-    outputs = [scale * loss for loss in [*losses, sum(additional, 0.0 * scale)]]
+    outputs = [scale * loss for loss in [*own, sum(additional, 0.0 * scale)]]
     gradients = model._combine_gradients(
-        Pullback(outputs, variables, taps), gramian, losses, active, scale
+        Pullback(outputs, variables, taps), losses, active, scale
     )
     with torch.no_grad():
         model.optimizer.apply(gradients, variables)
@@ -123,7 +256,7 @@ def look_again(model, train_step, data):
         torch.set_rng_state(random_states[0])
         torch.cuda.set_rng_state_all(random_states[1])
         losses, active = model._losses_again(x, y, sample_weight)
-    model.combiner.after_step(torch.stack(losses), active)
+    model.combiner.after_step(losses, active)
     return logs
 
 

@@ -3,6 +3,7 @@ from keras import ops
 from keras import tree
 
 from keras_mimo._keras import get_loss
+from keras_mimo._keras import without_reduction
 
 
 class PerSampleLoss:
@@ -63,15 +64,8 @@ class PerSampleLoss:
                     f"for {len(outputs)} outputs"
                 )
             return self._given(y, y_pred)
-        function = _without_reduction(get_loss(self._loss, y, outputs[0]))
+        function = without_reduction(get_loss(self._loss, y, outputs[0]))
         sparse = keras.losses.sparse_categorical_crossentropy
         if getattr(function, "fn", None) is sparse:
             y = ids
         return function(y, outputs[0])
-
-
-def _without_reduction(loss):
-    # copy.copy() goes through the config, which not every loss has.
-    unreduced = object.__new__(type(loss))
-    unreduced.__dict__.update(loss.__dict__, reduction=None)
-    return unreduced

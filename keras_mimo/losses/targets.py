@@ -9,7 +9,7 @@ def one_hot_targets(y_true, y_pred, num_classes, dtype):
     Args:
         y_true: Integer labels of shape `(...)` or `(..., 1)`, or one-hot labels
             of shape `(..., num_classes)`. An integer out of range becomes a
-            row of zeros, where the backend admits it.
+            row of zeros.
         y_pred: Tensor of shape `(..., num_classes)`.
         num_classes: Integer.
         dtype: String, the dtype of the result.
@@ -38,7 +38,14 @@ def one_hot_targets(y_true, y_pred, num_classes, dtype):
             f"{predictions[:-1]} or one-hot of shape {predictions}. "
             f"Received: y_true.shape={labels}"
         )
-    return ops.one_hot(ops.cast(y_true, "int32"), num_classes, dtype=dtype)
+    return one_hot(y_true, num_classes, dtype)
+
+
+def one_hot(ids, num_classes, dtype):
+    """One-hot vectors of class ids, zeros for what is no class."""
+    # No `ops.one_hot`: what that does out of range depends on the backend.
+    ids = ops.expand_dims(ops.cast(ids, "int32"), axis=-1)
+    return ops.cast(ids == ops.arange(num_classes), dtype)
 
 
 def check_num_classes(num_classes):

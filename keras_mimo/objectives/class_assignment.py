@@ -2,6 +2,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mimo.losses.targets import one_hot
+
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
 class ClassAssignment(keras.layers.Layer):
@@ -28,6 +30,14 @@ class ClassAssignment(keras.layers.Layer):
             ),
             dtype="int32",
             trainable=False,
+        )
+        self.unknown_labels = self.add_weight(
+            name="unknown_labels",
+            shape=(),
+            initializer="zeros",
+            dtype="int32",
+            trainable=False,
+            aggregation="sum",
         )
         self.built = True
 
@@ -69,8 +79,33 @@ class ClassAssignment(keras.layers.Layer):
             no group.
         """
         # No gather: what that does out of range depends on the backend.
-        classes = ops.one_hot(ops.cast(y, "int32"), self.num_classes)
-        return ops.matmul(classes, self._members(classes.dtype))
+        classes = one_hot(y, self.num_classes, "float32")
+        return ops.matmul(classes, self._members("float32"))
+
+    def known(self, y, ignored):
+        """The class ids that are classes, 0 for the others, which it counts.
+
+        Args:
+            y: Tensor of class ids, of any shape.
+            ignored: Collection of integers that are no classes by intention.
+        """
+        known = (y >= 0) & (y < self.num_classes)
+        for label in ignored:
+            known = known | (y == label)
+        unknown = ops.sum(ops.cast(~known, "int32"))
+        self.unknown_labels.assign_add(unknown)
+        # What losses and metrics do out of range depends on the backend.
+        return ops.where(known, y, ops.zeros_like(y))
+
+    def check(self):
+        """Raises `ValueError` if labels were no classes since the last time."""
+        unknown = int(ops.convert_to_numpy(self.unknown_labels))
+        self.unknown_labels.assign(0)
+        if unknown:
+            raise ValueError(
+                f"Labels must be class ids from 0 to {self.num_classes - 1}. "
+                f"Received: {unknown} other labels in this epoch's batches"
+            )
 
     def of_indicators(self, y):
         """`call()` for one or several classes per sample.
@@ -86,22 +121,6 @@ class ClassAssignment(keras.layers.Layer):
     def _members(self, dtype):
         group_of_class = ops.convert_to_tensor(self.group_of_class)
         return ops.one_hot(group_of_class, self.num_groups, dtype=dtype)
-
-
-def check_class_ids(y, num_classes, ignored=()):
-    """Raises `ValueError` if an array holds integers that are no classes."""
-    if not hasattr(y, "shape"):
-        return
-    y = ops.convert_to_numpy(y)
-    one_hot = y.ndim > 1 and y.shape[-1] == num_classes
-    if one_hot or not np.issubdtype(y.dtype, np.integer):
-        return
-    wrong = set(y[(y < 0) | (y >= num_classes)].tolist()) - set(ignored)
-    if wrong:
-        raise ValueError(
-            f"Labels must be class ids from 0 to {num_classes - 1}. "
-            f"Received: {sorted(wrong)[:10]}"
-        )
 
 
 def check_groups(groups, num_groups, num_classes):

@@ -1,4 +1,3 @@
-import copy
 import numbers
 
 import keras
@@ -7,10 +6,13 @@ from keras import tree
 
 from keras_mimo._keras import get_keras_mask
 from keras_mimo._keras import get_loss
+from keras_mimo._keras import without_reduction
 from keras_mimo.objectives.class_assignment import ClassAssignment
-from keras_mimo.objectives.class_assignment import check_class_ids
+from keras_mimo.objectives.class_ids import check_class_ids
 from keras_mimo.objectives.outputs import Outputs
 from keras_mimo.objectives.recorder import Recorder
+from keras_mimo.objectives.recorder import ignored_classes
+from keras_mimo.replicas import whole_counts
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
@@ -183,11 +185,9 @@ class ClassGroups(Outputs):
         num_classes = self.num_classes or _num_classes(model)
         if num_classes is None:
             return
-        ignored = {
-            getattr(x, "ignore_class", None) for x in tree.flatten(self._loss)
-        }
+        ignored = ignored_classes(tree.flatten(self._loss))
         for labels in tree.flatten(y):
-            check_class_ids(labels, num_classes, ignored)
+            check_class_ids(labels, num_classes, ignored, floats=False)
 
     def get_config(self):
         groups = self.groups
@@ -215,20 +215,30 @@ class ClassGroups(Outputs):
             losses, weights, self._records, output, weigh_sum, self
         )
 
-    def members(self, y, y_pred):
-        """Which groups samples belong to, of shape `(..., num_groups)`."""
+    def members(self, y, y_pred, ignored=()):
+        """The labels, and which groups samples belong to.
+
+        Labels that are no classes, nor `ignored`, come back as 0, in no group.
+        The groups are of shape `(..., num_groups)`.
+        """
         if self._assignment is None:
             # One output for two classes: a probability.
             self.num_classes = max(2, int(y_pred.shape[-1]))
             self._create_assignment()
         same_rank = len(y.shape) == len(y_pred.shape)
         if same_rank and y.shape[-1] == self.num_classes:
-            return self._assignment.of_indicators(y)
-        return self._assignment(ops.squeeze(y, -1) if same_rank else y)
+            return y, self._assignment.of_indicators(y)
+        groups = self._assignment(ops.squeeze(y, -1) if same_rank else y)
+        return self._assignment.known(y, ignored), groups
+
+    def on_epoch_end(self):
+        if self._assignment is not None:
+            self._assignment.check()
 
     def _build(self, records, y_pred):
         super()._build(
-            [(recorder, [values]) for recorder, (values, _) in records], y_pred
+            [(recorder, [means], None) for recorder, (means, *_), _ in records],
+            y_pred,
         )
         outputs = self.names
         if len(outputs) == 1:
@@ -242,15 +252,15 @@ class ClassGroups(Outputs):
 
     def _losses(self, records):
         count = self.num_groups
-        return [means[k] for _, (means, _) in records for k in range(count)]
+        return [parts[k] for _, (parts, *_), _ in records for k in range(count)]
 
     def _active(self, records):
-        return ops.concatenate([counts for _, (_, counts) in records]) > 0
+        return ops.concatenate([whole for _, (_, whole, *_), _ in records]) > 0
 
     def _track(self, records, y_pred):
         pairs = [
             (means[k], counts[k])
-            for _, (means, counts) in records
+            for _, (*_, means, counts), _ in records
             for k in range(self.num_groups)
         ]
         for tracker, (mean, count) in zip(
@@ -260,14 +270,20 @@ class ClassGroups(Outputs):
 
 
 class _GroupRecorder(Recorder):
-    """Keeps the mean losses of the groups and their numbers of samples."""
+    """Keeps the mean losses of the groups and their numbers of samples.
+
+    Of a replica's samples for the logs; before, what they add to the mean over
+    the samples of all replicas, and the numbers of these.
+    """
 
     def __init__(self, losses, weights, sink, output, weigh_sum, objective):
         super().__init__(losses, weights, sink, output, weigh_sum)
         self._objective = objective
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        members = self._objective.members(y_true, y_pred)
+        y_true, members = self._objective.members(
+            y_true, y_pred, ignored_classes(self.losses)
+        )
         terms = sum(
             weight * _per_sample(loss, y_true, y_pred, sample_weight)
             for loss, weight in zip(self.losses, self.weights, strict=True)
@@ -280,8 +296,12 @@ class _GroupRecorder(Recorder):
         counts = ops.sum(members, axis=0)
         # A where: a loss that is not finite must not reach other groups.
         terms = ops.where(members > 0, ops.reshape(terms, (-1, 1)), 0.0)
-        means = ops.sum(terms, axis=0) / ops.maximum(counts, 1.0)
-        self.sink.append((self, (means, counts)))
+        totals = ops.sum(terms, axis=0)
+        parts = means = totals / ops.maximum(counts, 1.0)
+        whole = whole_counts(counts)
+        if whole is not counts:
+            parts = totals / ops.where(whole > 0, whole, 1.0)
+        self.sink.append((self, (parts, whole, means, counts), None))
         values = [
             self._value(loss, name, y_true, y_pred, sample_weight)
             for loss, name in zip(self.losses, self.loss_names, strict=True)
@@ -291,8 +311,7 @@ class _GroupRecorder(Recorder):
 
 def _per_sample(loss, y_true, y_pred, sample_weight):
     """The losses before Keras reduces them, with masks and sample weights."""
-    loss = copy.copy(get_loss(loss, y_true, y_pred))
-    loss.reduction = None
+    loss = without_reduction(get_loss(loss, y_true, y_pred))
     return loss(y_true, y_pred, sample_weight=sample_weight)
 
 

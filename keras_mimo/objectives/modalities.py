@@ -19,14 +19,15 @@ class Modalities(Outputs):
     Args:
         fused: Name of the fused output; all others are uni-modal.
             Defaults to `"fused"`, the name that `keras_mimo.late_fusion` gives.
+        missing_label: As in `keras_mimo.Outputs`. Defaults to `None`.
 
     Raises:
         ValueError: At compile or build time, if no output is called `fused` or
             if there is no other output.
     """
 
-    def __init__(self, fused="fused"):
-        super().__init__()
+    def __init__(self, fused="fused", missing_label=None):
+        super().__init__(missing_label)
         self.fused = fused
 
     def compile(self, loss, loss_weights, output_names):
@@ -34,10 +35,10 @@ class Modalities(Outputs):
         if output_names is not None:
             self.check_names(output_names)
 
-    def targets(self, y, y_pred):
-        if tree.is_nested(y) or not tree.is_nested(y_pred):
-            return y
-        return tree.map_structure(lambda _: y, y_pred)
+    def labels(self, y, y_pred):
+        if tree.is_nested(y_pred) and not tree.is_nested(y):
+            y = tree.map_structure(lambda _: y, y_pred)
+        return y
 
     def expand_metrics(self, metrics, output_names):
         if not isinstance(metrics, (list, tuple)):

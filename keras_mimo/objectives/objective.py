@@ -12,9 +12,14 @@ class Objective:
     Attributes:
         names: List of K strings, one per objective; `None` before the first
             call.
+        across_replicas: Whether the losses of replicas that share a batch,
+            each reduced as a `keras.losses.Loss` reduces it there, are together
+            those of the batch. Without, several replicas can't train.
         metrics: List of `keras.metrics.Metric` that the objective itself keeps
             up to date, each named `<objective>_loss`.
     """
+
+    across_replicas = False
 
     def __init__(self):
         self.names = None
@@ -61,6 +66,9 @@ class Objective:
 
     def check_labels(self, y, model):
         """Raises `ValueError` for labels, in arrays, that can't be right."""
+
+    def on_epoch_end(self):
+        """Called by `fit()` after each epoch, before the user's callbacks."""
 
     def targets(self, y, y_pred):
         """The labels in the structure of `y_pred`, as metrics expect them."""

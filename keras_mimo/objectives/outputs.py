@@ -4,8 +4,14 @@ from keras import tree
 
 from keras_mimo._keras import CompileLoss
 from keras_mimo._keras import unscale_loss_for_distribution
+from keras_mimo.objectives.class_ids import ClassIdCheck
+from keras_mimo.objectives.loss_arguments import check_loss
+from keras_mimo.objectives.loss_arguments import check_loss_weights
+from keras_mimo.objectives.missing_labels import check_missing_label
+from keras_mimo.objectives.missing_labels import mask_missing
 from keras_mimo.objectives.objective import Objective
 from keras_mimo.objectives.recorder import Recorder
+from keras_mimo.objectives.recorder import ignored_classes
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
@@ -19,7 +25,18 @@ class Outputs(Objective):
     and drops the others without a word.)
 
     `loss_weights`, masks, sample weights and reductions work as in Keras: an
-    objective is the weighted loss.
+    objective is the weighted loss. One that no sample of a batch has part in,
+    because all are masked, missing or of weight 0, is absent from that step.
+
+    Args:
+        missing_label: Number, such as `float("nan")` or `-1`, that stands in
+            the labels where a sample has none for an output, or a dict of such
+            numbers for some of the outputs. A sample is left out of the loss
+            and the metrics of an output where an entry of its label is missing.
+            Defaults to `None`: every sample has every label.
+
+    Raises:
+        TypeError: If `missing_label` is no such number or dict.
 
     Example:
 
@@ -33,12 +50,16 @@ class Outputs(Objective):
     ```
     """
 
+    def __init__(self, missing_label=None):
+        super().__init__()
+        check_missing_label(missing_label)
+        self.missing_label = missing_label
+        # A mean over the samples of a replica that have a label.
+        self.across_replicas = missing_label is None
+
     def compile(self, loss, loss_weights, output_names):
-        if loss is None:
-            raise ValueError(
-                "`loss` must be given where a `combiner` is. "
-                "Received: loss=None"
-            )
+        check_loss(loss)
+        check_loss_weights(loss_weights)
         self._loss = loss
         self._loss_weights = loss_weights
         self._output_names = output_names
@@ -54,7 +75,7 @@ class Outputs(Objective):
                 loss, loss_weights, output_names=self._output_names
             )
         self._records.clear()
-        self._compile_loss(y, y_pred, sample_weight)
+        _total(self._compile_loss, y, y_pred, sample_weight)
         records = list(self._records)
         # The sink must not keep the tensors of a finished trace alive.
         self._records.clear()
@@ -63,12 +84,48 @@ class Outputs(Objective):
         self._track(records, y_pred)
         return self._losses(records), self._active(records)
 
+    def labels(self, y, y_pred):
+        """The labels of each output, with what stands for missing ones."""
+        return y
+
+    def targets(self, y, y_pred):
+        labels = self.labels(y, y_pred)
+        return mask_missing(labels, y_pred, self.missing_label)
+
+    def check_labels(self, y, model):
+        if y is None or self._output_names is None:
+            return
+        recorders, _ = self._recorded(model.output)
+        checks = tree.map_structure(
+            lambda recorder: recorder and self._check(recorder), recorders
+        )
+        # Keras finds the labels of each output, as it will in training.
+        compile_loss = CompileLoss(checks, output_names=self._output_names)
+        _total(compile_loss, self.labels(y, model.output), model.output)
+
+    def _check(self, recorder):
+        allowed = ignored_classes(recorder.losses)
+        missing = self.missing_label
+        if isinstance(missing, dict):
+            missing = missing.get(recorder.output)
+        if missing is not None:
+            allowed.add(missing)
+        return ClassIdCheck(recorder.losses, recorder.output, allowed)
+
+    def get_config(self):
+        return {**super().get_config(), "missing_label": self.missing_label}
+
     def _losses(self, records):
-        return [v for recorder, vs in records for v in recorder.weigh(vs)]
+        return [v for recorder, vs, _ in records for v in recorder.weigh(vs)]
 
     def _active(self, records):
-        count = sum(len(values) for _, values in records)
-        return ops.ones((count,), dtype="bool")
+        """An objective is absent where no sample has part in its loss."""
+        flags = [
+            ops.ones((), "bool") if present is None else present
+            for _, values, present in records
+            for _ in values
+        ]
+        return ops.stack(flags)
 
     def check_names(self, names):
         """Raises `ValueError` where the objectives are not as they must be."""
@@ -132,7 +189,10 @@ class Outputs(Objective):
                 "`loss` must have one entry for each output of the model. "
                 f"Received: loss={loss} for {len(predictions)} outputs"
             )
-        names = self._output_names or [None] * len(loss)
+        names = self._output_names
+        if names is None or len(names) != len(loss):
+            # In a list of lists Keras names what is inside, and later.
+            names = [None] * len(loss)
         return [
             self._record(*item)
             for item in zip(loss, weights, predictions, names, strict=True)
@@ -158,10 +218,10 @@ class Outputs(Objective):
         if len(records) > 1:
             outputs = [m.name.removesuffix("_loss") for m in trackers]
         else:
-            outputs = [recorder.output for recorder, _ in records]
+            outputs = [recorder.output for recorder, *_ in records]
         lone = len(tree.flatten(y_pred)) == 1
         names = []
-        for output, (recorder, _) in zip(outputs, records, strict=True):
+        for output, (recorder, *_) in zip(outputs, records, strict=True):
             losses = recorder.loss_names
             if len(losses) == 1:
                 names.append(output or losses[0])
@@ -184,12 +244,25 @@ class Outputs(Objective):
         self.metrics = [*shared, *self._own_trackers.values()]
 
     def _track(self, records, y_pred):
-        values = [v for _, values in records for v in values]
+        values = [v for _, values, _ in records for v in values]
         for index, tracker in self._own_trackers.items():
             tracker.update_state(
                 unscale_loss_for_distribution(values[index]),
                 sample_weight=tree.flatten(y_pred)[0].shape[0],
             )
+
+
+def _total(compile_loss, y, y_pred, sample_weight=None):
+    """The sum of losses; Keras' `KeyError` names neither argument."""
+    try:
+        return compile_loss(y, y_pred, sample_weight)
+    except (KeyError, IndexError) as error:
+        given = tree.map_structure(lambda _: "*", (y, sample_weight))
+        raise ValueError(
+            "`y`, and `sample_weight` if it is nested, must have an entry for "
+            "each output that has a loss. "
+            f"Received: y={given[0]}, sample_weight={given[1]}: {error}"
+        ) from error
 
 
 def _match(loss, weights):

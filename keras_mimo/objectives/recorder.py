@@ -1,5 +1,10 @@
-import keras
+import functools
 
+import keras
+from keras import ops
+
+from keras_mimo import gradients
+from keras_mimo._keras import get_keras_mask
 from keras_mimo._keras import get_loss
 
 
@@ -14,8 +19,9 @@ class Recorder(keras.losses.Loss):
         losses: List of losses (strings, functions, `keras.losses.Loss`) that
             apply to one output.
         weights: List of floats, one per loss.
-        sink: List that receives `(recorder, values)` at each call, with one
-            unweighted value per loss.
+        sink: List that receives `(recorder, values, present)` at each call,
+            with one unweighted value per loss. `present` is a boolean scalar,
+            whether a sample takes part, or `None` where all do.
         output: Name of the output, or `None` where it is not known.
         weigh_sum: Boolean. Whether the returned sum is weighted. `False` leaves
             it to Keras, which logs a loss before it weighs it.
@@ -35,7 +41,8 @@ class Recorder(keras.losses.Loss):
             self._value(loss, name, y_true, y_pred, sample_weight)
             for loss, name in zip(self.losses, self.loss_names, strict=True)
         ]
-        self.sink.append((self, values))
+        present = self._present(y_true, y_pred, sample_weight)
+        self.sink.append((self, values, present))
         return sum(self.weigh(values) if self.weigh_sum else values)
 
     def weigh(self, values):
@@ -45,9 +52,26 @@ class Recorder(keras.losses.Loss):
             for value, weight in zip(values, self.weights, strict=True)
         ]
 
+    def _present(self, y_true, y_pred, sample_weight):
+        parts = [get_keras_mask(y_pred), sample_weight]
+        parts += [y_true != label for label in ignored_classes(self.losses)]
+        samples = [_any_in_sample(part) for part in parts if part is not None]
+        if not samples:
+            return None
+        return ops.any(functools.reduce(ops.logical_and, samples))
+
     def _value(self, loss, name, y_true, y_pred, sample_weight):
-        function = get_loss(loss, y_true, y_pred)
-        value = function(y_true, y_pred, sample_weight=sample_weight)
+        try:
+            function = get_loss(loss, y_true, y_pred)
+            value = function(y_true, y_pred, sample_weight=sample_weight)
+        # Each backend has errors of its own for labels that do not fit.
+        except Exception as error:
+            raise ValueError(
+                f"The loss {name!r}{self._where()} failed. "
+                f"Received: {_describe('labels', y_true)}, "
+                f"{_describe('predictions', y_pred)}, "
+                f"{_describe('sample_weight', sample_weight)}: {error}"
+            ) from error
         if len(value.shape) != 0:
             raise ValueError(
                 "An objective must be a scalar: use a loss whose `reduction` "
@@ -55,7 +79,30 @@ class Recorder(keras.losses.Loss):
                 f"Received: loss={name!r}, which returned a tensor of shape "
                 f"{tuple(value.shape)}"
             )
+        if getattr(function, "reduction", None) == "sum":
+            return gradients.engine().part_of_sum(value)
         return value
+
+    def _where(self):
+        return f" of the output {self.output!r}" if self.output else ""
+
+
+def ignored_classes(losses):
+    """The class ids that losses leave out."""
+    found = {getattr(loss, "ignore_class", None) for loss in losses}
+    return found - {None}
+
+
+def _any_in_sample(part):
+    part = ops.cast(part, "bool")
+    return ops.any(part, axis=tuple(range(1, len(part.shape))))
+
+
+def _describe(title, tensor):
+    if tensor is None:
+        return f"no {title}"
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    return f"{title} of shape {tuple(tensor.shape)} and dtype {dtype}"
 
 
 def _name(loss):

@@ -1,4 +1,3 @@
-import inspect
 import os
 import subprocess
 import sys
@@ -149,12 +148,7 @@ def test_only_functional_models_can_be_cut(model):
         keras_mimo.inference_model(model())
 
 
-def test_export_takes_what_keras_takes():
-    ours = inspect.signature(keras_mimo.MultimodalModel.export)
-    assert ours == inspect.signature(keras.Model.export)
-
-
-# Serving, where keras_mimo can't be imported.
+# Loading, where keras_mimo can't be imported.
 
 
 def run_elsewhere(code, folder, backend):
@@ -198,45 +192,9 @@ LOAD = """
         raise AssertionError("keras_mimo was not out of reach")
 """
 
-SERVE = """
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    data = dict(np.load("data.npz"))
-    expected = data.pop("expected")
-    tensors = {name: tf.constant(value) for name, value in data.items()}
-    served = tf.saved_model.load("saved_model")
-    actual = served.serve(tensors)
-    np.testing.assert_allclose(actual, expected, atol=1e-5)
-    one = {name: value[:1] for name, value in tensors.items()}
-    np.testing.assert_allclose(served.serve(one), expected[:1], atol=1e-5)
-
-    # As TensorFlow Serving calls it, by the names of the inputs.
-    (actual,) = served.signatures["serving_default"](**tensors).values()
-    np.testing.assert_allclose(actual, expected, atol=1e-5)
-
-    layer = keras.layers.TFSMLayer("saved_model", call_endpoint="serve")
-    np.testing.assert_allclose(layer(tensors), expected, atol=1e-5)
-"""
-
 
 @pytest.mark.parametrize("backend", sorted({BACKEND, "tensorflow"}))
 def test_a_trained_model_serves_elsewhere(backend, tmp_path):
     model = train(two_sensors())
     write(model, tmp_path)
-    code = LOAD
-    if backend == "tensorflow" and BACKEND != "torch":
-        model.export(tmp_path / "saved_model", verbose=False)
-        code += SERVE
-    run_elsewhere(code, tmp_path, backend)
-
-
-def test_torch_alone_writes_no_saved_model(tmp_path):
-    path = tmp_path / "saved_model"
-    if BACKEND == "torch":
-        with pytest.raises((AttributeError, ImportError)):
-            two_sensors().export(path, verbose=False)
-    else:
-        two_sensors().export(path, verbose=False)
-        assert (path / "saved_model.pb").exists()
+    run_elsewhere(LOAD, tmp_path, backend)

@@ -308,3 +308,61 @@ def test_bad_arguments(make, error, message):
 def test_groups_need_a_combiner():
     with pytest.raises(ValueError, match="needs a combiner"):
         functional().compile("sgd", LOSS, objectives=ClassGroups(GROUPS))
+
+
+class _Scaled(keras.losses.Loss):
+    """A user's loss without `get_config()`, which Keras trains as well."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def call(self, y_true, y_pred):
+        return self.scale * keras.losses.sparse_categorical_crossentropy(
+            y_true, y_pred, from_logits=True
+        )
+
+
+def test_a_loss_without_config_is_used_as_any_other():
+    x, y = data()
+    model = compiled(
+        ClassGroups([list(range(CLASSES))]),
+        keras_mimo.SumCombiner(),
+        _Scaled(3.0),
+    )
+    assert_close(step(model, x, y)[0], plain_step(x, y, _Scaled(3.0))[0])
+
+
+class Batches(keras.utils.PyDataset):
+    """Data in which labels can't be checked before training."""
+
+    def __init__(self, labels):
+        super().__init__()
+        self.labels = np.array(labels)
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return np.ones((len(self.labels), 4), "float32"), self.labels
+
+
+@pytest.mark.parametrize("column", [False, True])
+def test_labels_of_any_data_set_that_are_no_classes(column):
+    wrong, right = np.array([0, 1, 5, -1]), np.array([0, 1, 4, 3])
+    if column:
+        wrong, right = wrong[:, None], right[:, None]
+    model = compiled()
+    with pytest.raises(ValueError, match=r"from 0 to 4\. Received: 4"):
+        model.fit(Batches(wrong), verbose=0)
+    # Said once, and forgotten.
+    model.fit(Batches(right), verbose=0)
+
+
+def test_a_class_that_the_loss_ignores_is_no_wrong_label():
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, ignore_class=-1
+    )
+    model = compiled(loss=loss)
+    history = model.fit(Batches([0, 1, -1, 4]), verbose=0).history
+    assert np.isfinite(history["loss"][0])

@@ -1,0 +1,31 @@
+from keras import ops
+
+
+def undo_skipped(model, step):
+    """The training step, after which what was not made leaves no trace.
+
+    Where gradients overflow a `LossScaleOptimizer` skips the update, and the
+    combiners go back to the state that they had.
+    """
+
+    def undoing_step(*args):
+        iterations = model.optimizer.inner_optimizer.iterations
+        variables = combiner_state(model)
+        # Copies: PyTorch assigns in place.
+        before = [ops.copy(variable) for variable in [iterations, *variables]]
+        logs = step(*args)
+        skipped = ops.equal(iterations, before[0])
+        for variable, old in zip(variables, before[1:], strict=True):
+            variable.assign(ops.where(skipped, old, variable))
+        return logs
+
+    return undoing_step
+
+
+def combiner_state(model):
+    """What combiners change, apart from what the optimizer does."""
+    return [
+        variable
+        for combiner in model._combiners
+        for variable in combiner.non_trainable_variables
+    ]
