@@ -7,6 +7,8 @@ import pytest
 from keras_mimo.datasets import fashion_mnist
 from keras_mimo.datasets import load_fashion_mnist_lt
 from keras_mimo.datasets.idx import load_idx
+from tests.fashion_mnist import idx
+from tests.fashion_mnist import write
 
 TRAIN = np.random.default_rng(0).integers(256, size=(200, 28, 28), dtype="u1")
 Y_TRAIN = np.tile(np.arange(10, dtype="uint8"), 20)
@@ -14,22 +16,9 @@ TEST = TRAIN[:30][::-1]
 Y_TEST = Y_TRAIN[:30][::-1]
 
 
-def idx(array):
-    sizes = np.array(array.shape, ">u4").tobytes()
-    return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
-
-
 @pytest.fixture
 def folder(tmp_path):
-    for name, array in {
-        "train-images-idx3": TRAIN,
-        "train-labels-idx1": Y_TRAIN,
-        "t10k-images-idx3": TEST,
-        "t10k-labels-idx1": Y_TEST,
-    }.items():
-        with gzip.open(tmp_path / f"{name}-ubyte.gz", "wb") as file:
-            file.write(idx(array))
-    return tmp_path
+    return write(tmp_path, ((TRAIN, Y_TRAIN), (TEST, Y_TEST)))
 
 
 def check(train, test):

@@ -1,0 +1,202 @@
+"""Ten kinds of clothes, a hundred times as many of one as of another.
+
+Fashion-MNIST with 1000 images of the first class and 10 of the last, in three
+ways that differ in the arguments of `compile()`:
+
+- cross-entropy, as plain Keras would;
+- logit adjustment, the loss to beat on long tails;
+- GBG over logit adjustment: classes are grouped by the directions of their
+  gradients after five epochs, and each step descends for every group.
+
+The test set has as many images of each class, so that its accuracy is balanced.
+Nothing is selected by it. `benchmarks/long_tail.py` compares more methods.
+
+Run `python examples/long_tail.py`, with KERAS_BACKEND set to tensorflow, jax or
+torch. It takes one to four minutes on two cores. The data are those of the
+Debian package `dataset-fashion-mnist`, or are downloaded by Keras.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+# On a model this small more threads gain nothing. Read when imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import keras
+import matplotlib
+import numpy as np
+
+import keras_mimo
+from keras_mimo.callbacks import RegroupClasses
+from keras_mimo.losses import LogitAdjusted
+
+# Draws into files, so that no display is needed.
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+CLASSES = (
+    "T-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
+METHODS = ("cross-entropy", "logit adjustment", "GBG")
+# The palette of Okabe and Ito, safe for the colour-blind.
+STYLES = {
+    "cross-entropy": {"color": "#666666", "marker": "s"},
+    "logit adjustment": {"color": "#D55E00", "marker": "D"},
+    "GBG": {"color": "#0072B2", "marker": "o"},
+}
+
+
+def load(seed, path):
+    train, test = keras_mimo.datasets.load_fashion_mnist_lt(
+        imbalance_factor=0.01, max_count=1000, seed=seed, path=path
+    )
+    return [
+        (x.reshape(len(x), -1).astype("float32") / 255, y.astype("int32"))
+        for x, y in (train, test)
+    ]
+
+
+def train(method, seed, epochs, train_set):
+    """The part to copy: a Keras model with three more arguments to compile."""
+    x, y = train_set
+    counts = keras_mimo.datasets.class_counts(y)
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input(x.shape[1:])
+    features = keras.layers.Dense(256, activation="relu")(inputs)
+    features = keras.layers.Dense(128, activation="relu")(features)
+    logits = keras.layers.Dense(len(counts))(features)
+
+    model = keras_mimo.BalancedModel(inputs, logits)
+    if method == "cross-entropy":
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    else:
+        loss = LogitAdjusted(counts)
+    balancing = keras_mimo.gbg(num_groups=4) if method == "GBG" else {}
+    callbacks = [RegroupClasses((x, y))] if method == "GBG" else []
+    model.compile(keras.optimizers.Adam(1e-3), loss, **balancing)
+    model.fit(
+        x, y, batch_size=64, epochs=epochs, verbose=0, callbacks=callbacks
+    )
+    return model, [grouping for r in callbacks for _, grouping in r.history]
+
+
+def recalls(model, test_set):
+    """The share of each class that is found."""
+    x, y = test_set
+    predicted = model.predict(x, batch_size=1000, verbose=0).argmax(-1)
+    return [np.mean(predicted[y == c] == c) for c in range(len(CLASSES))]
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description="Trains on a long tail, plainly and balanced."
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="runs a method")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--data", type=Path, help="folder of other files")
+    parser.add_argument("--output", type=Path, default="long_tail_output")
+    arguments = parser.parse_args()
+    if arguments.seeds < 1 or arguments.epochs < 6:
+        parser.error("--seeds must be at least 1, and --epochs at least 6")
+    arguments.output.mkdir(parents=True, exist_ok=True)
+
+    results = {method: [] for method in METHODS}
+    for seed in range(arguments.seeds):
+        train_set, test_set = load(seed, arguments.data)
+        for method in METHODS:
+            model, found = train(method, seed, arguments.epochs, train_set)
+            results[method].append(recalls(model, test_set))
+            balanced = 100 * np.mean(results[method][-1])
+            print(f"seed {seed}, {method}: {balanced:.1f} %", flush=True)
+        for grouping in found:
+            names = [[CLASSES[c] for c in group] for group in grouping.groups]
+            print("groups: " + "; ".join(map(", ".join, names)))
+    results = {method: np.array(runs) for method, runs in results.items()}
+    print_table(results)
+    picture = arguments.output / "long_tail.png"
+    draw(results, np.bincount(train_set[1]), grouping, picture)
+    print(f"\nRecall and affinity: {picture}")
+
+
+# From here on nothing trains: what is left prints and draws.
+
+
+def print_table(results):
+    parts = {"balanced": slice(None), "head": slice(3)}
+    parts |= {"medium": slice(3, 7), "tail": slice(7, None)}
+    print("\n| accuracy in % | " + " | ".join(parts) + " |")
+    print("| :--- |" + " ---: |" * len(parts))
+    for method, runs in results.items():
+        values = [100 * runs[:, part].mean(axis=1) for part in parts.values()]
+        cells = [f"{v.mean():.1f} ± {v.std():.1f}" for v in values]
+        print(f"| {method} | " + " | ".join(cells) + " |")
+
+
+def draw(results, counts, grouping, path):
+    """Recall of each class by its size, and which classes agree."""
+    plt.rcParams.update({"font.size": 12, "axes.titlesize": 13})
+    figure, (left, right) = plt.subplots(
+        1,
+        2,
+        figsize=(13, 5.6),
+        layout="constrained",
+        gridspec_kw={"width_ratios": [1.25, 1]},
+    )
+    draw_recalls(left, results, counts)
+    image = draw_affinity(right, grouping)
+    figure.colorbar(image, ax=right, shrink=0.8, label="cosine of gradients")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_recalls(axis, results, counts):
+    places = np.arange(len(counts))
+    for method, runs in results.items():
+        recall = 100 * runs.mean(axis=0)
+        axis.plot(places, recall, linewidth=2, label=method, **STYLES[method])
+        if len(runs) > 1:
+            low, high = 100 * runs.min(axis=0), 100 * runs.max(axis=0)
+            color = STYLES[method]["color"]
+            axis.fill_between(
+                places, low, high, color=color, alpha=0.15, linewidth=0
+            )
+    labels = [f"{n}\n{c}" for n, c in zip(CLASSES, counts, strict=True)]
+    axis.set_xticks(places, labels, rotation=45, ha="right")
+    axis.set(ylim=(0, 100), ylabel="recall on the test set, %")
+    axis.set_title("Recall of each class; below it, its training images")
+    axis.grid(axis="y", color="#dddddd")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, loc="lower left")
+
+
+def draw_affinity(axis, grouping):
+    order = [c for group in grouping.groups for c in group]
+    cosines = grouping.affinity[np.ix_(order, order)] - 1
+    image = axis.imshow(cosines, cmap="RdBu", vmin=-1, vmax=1)
+    names = [CLASSES[c] for c in order]
+    axis.set_xticks(range(len(order)), names, rotation=45, ha="right")
+    axis.set_yticks(range(len(order)), names)
+    start = -0.5
+    for group in grouping.groups:
+        size = len(group)
+        axis.add_patch(
+            plt.Rectangle((start, start), size, size, fill=False, linewidth=2.5)
+        )
+        start += size
+    axis.set_title("Classes whose gradients agree, and their groups")
+    axis.tick_params(length=0)
+    return image
+
+
+if __name__ == "__main__":
+    main()

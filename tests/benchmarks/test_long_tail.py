@@ -1,0 +1,68 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.fashion_mnist import write_easy
+
+ROOT = Path(__file__).parents[2]
+METHODS = ["CE", "LA", "GBG, LA", "frequency groups, LA", "GBG, LA + BCL"]
+
+
+def run(script, *arguments):
+    search_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / script, *arguments],
+        env={**os.environ, "PYTHONPATH": search_path},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    table = [line for line in process.stdout.splitlines() if line[:1] == "|"]
+    head, _, *rows = ([c.strip() for c in r.split("|")[1:-1]] for r in table)
+    return head, rows
+
+
+@pytest.mark.slow
+def test_methods_for_long_tails(tmp_path):
+    output = tmp_path / "results.json"
+    head, rows = run(
+        "long_tail.py",
+        *("--tasks", "fashion", "--seeds", "1", "--epochs", "12"),
+        *("--data", write_easy(tmp_path), "--output", output),
+        *("--methods", *METHODS),
+    )
+    assert head[:5] == ["method", "balanced", "head", "medium", "tail"]
+    assert [row[0] for row in rows] == METHODS
+    plain, *others = (
+        [float(cell.split(" ±")[0]) for cell in row[1:5]] for row in rows
+    )
+    for balanced, *_ in others:
+        # Chance is 10 %.
+        assert balanced > 50
+    for *_, tail in others[:-1]:
+        assert tail > plain[3]
+    results = json.loads(output.read_text())["results"]
+    for result, row in zip(results, rows, strict=True):
+        balanced = 100 * np.mean(result["recalls"])
+        assert abs(float(row[1].split(" ±")[0]) - balanced) < 0.06
+        assert sum(result["counts"]) > 2000
+
+
+@pytest.mark.slow
+def test_cost_of_groups():
+    head, rows = run(
+        "group_cost.py", "--models", "mlp", "--groups", "2", "--rounds", "1"
+    )
+    assert head[3:] == ["exact", "every 8", "last block"]
+    ((model, count, plain, *cells),) = rows
+    assert (model, count) == ("MLP", "2")
+    assert float(plain) > 0
+    ratios = [float(cell.split(" ")[0]) for cell in cells]
+    # Two backward passes in every step are dearer than one in most.
+    assert ratios[0] > ratios[1] > 0
+    assert ratios[2] > 0
