@@ -140,8 +140,7 @@ def test_an_objective_that_does_not_know_of_replicas_is_refused(monkeypatch):
             replicas.check_objective(objective)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX's processes")
-def test_processes_of_jax_without_a_distribution_are_refused(monkeypatch):
+def processes_of_jax_without_a_distribution(monkeypatch, tmp_path):
     import jax
 
     monkeypatch.setattr(jax, "process_count", lambda: 2)
@@ -150,10 +149,7 @@ def test_processes_of_jax_without_a_distribution_are_refused(monkeypatch):
         cases.fit(model, *cases.regression())
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "torch", reason="a wrapper of PyTorch's"
-)
-def test_what_keras_itself_averages_is_refused(monkeypatch):
+def what_keras_itself_averages(monkeypatch, tmp_path):
     monkeypatch.setattr(gradients.engine(), "_processes", lambda: 2)
     model = cases.model_of(cases.CORE["losses"])
     model.ddp_model = "wrapped"
@@ -161,10 +157,18 @@ def test_what_keras_itself_averages_is_refused(monkeypatch):
         cases.fit(model, *cases.regression())
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="a scope of TensorFlow's"
-)
-def test_a_combiner_from_elsewhere_is_refused(tmp_path):
+def a_combiner_from_outside_of_the_scope(monkeypatch, tmp_path):
     process = start(tmp_path, "outside_of_the_scope", "CORE", 0, [0])
     output, _ = process.communicate(timeout=500)
     assert "`combiner` must be created in the scope" in output
+
+
+REFUSALS = {
+    "jax": processes_of_jax_without_a_distribution,
+    "tensorflow": a_combiner_from_outside_of_the_scope,
+    "torch": what_keras_itself_averages,
+}
+
+
+def test_what_would_be_wrong_is_refused(monkeypatch, tmp_path):
+    REFUSALS[keras.backend.backend()](monkeypatch, tmp_path)

@@ -184,7 +184,6 @@ def test_is_saved(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.objectives.missing_label["kind"] == -1
-    a, b = (
-        float(np.sum(each.train_on_batch(x, y)[0])) for each in (model, loaded)
-    )
-    assert np.isfinite(a) and a == pytest.approx(b, abs=1e-6)
+    changes = [step(each, x, y)[0] for each in (model, loaded)]
+    assert np.abs(changes[0]).max() > 1e-4
+    np.testing.assert_allclose(*changes, atol=1e-6)
