@@ -47,6 +47,7 @@ CLASSES = (
     "bag",
     "ankle boot",
 )
+BATCH_SIZE = 64
 METHODS = ("cross-entropy", "logit adjustment", "GBG")
 # The palette of Okabe and Ito, safe for the colour-blind.
 STYLES = {
@@ -83,9 +84,16 @@ def train(method, seed, epochs, train_set):
         loss = LogitAdjusted(counts)
     balancing = keras_mimo.gbg(num_groups=4) if method == "GBG" else {}
     callbacks = [RegroupClasses((x, y))] if method == "GBG" else []
-    model.compile(keras.optimizers.Adam(1e-3), loss, **balancing)
+    steps = epochs * -(-len(y) // BATCH_SIZE)
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
+    model.compile(keras.optimizers.Adam(rate), loss, **balancing)
     model.fit(
-        x, y, batch_size=64, epochs=epochs, verbose=0, callbacks=callbacks
+        x,
+        y,
+        batch_size=BATCH_SIZE,
+        epochs=epochs,
+        verbose=0,
+        callbacks=callbacks,
     )
     return model, [grouping for r in callbacks for _, grouping in r.history]
 
@@ -102,7 +110,7 @@ def main():
         description="Trains on a long tail, plainly and balanced."
     )
     parser.add_argument("--seeds", type=int, default=3, help="runs a method")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--data", type=Path, help="folder of other files")
     parser.add_argument("--output", type=Path, default="long_tail_output")
     arguments = parser.parse_args()

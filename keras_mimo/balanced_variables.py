@@ -25,7 +25,13 @@ def resolve_balanced_variables(spec, model):
             index for index in indices if id(trainable[index]) not in head
         ]
     elif callable(spec):
-        chosen = [index for index in indices if spec(trainable[index])]
+        chosen = [
+            index
+            for index in indices
+            if call_with_variable(
+                "balanced_variables", lambda v: bool(spec(v)), trainable[index]
+            )
+        ]
     else:
         chosen = find_variables("balanced_variables", spec, model)
     if not chosen:
@@ -55,7 +61,10 @@ def find_variables(argument, items, model):
         if isinstance(item, str):
             found = [i for i, v in enumerate(trainable) if v.path == item]
         else:
-            wanted = weights[item] if isinstance(item, int) else item
+            wanted = item
+            if isinstance(item, int):
+                known = -len(weights) <= item < len(weights)
+                wanted = weights[item] if known else None
             found = [i for i, v in enumerate(trainable) if v is wanted]
         if not found:
             paths = [candidate.path for candidate in trainable]
@@ -85,8 +94,22 @@ def check_balanced_variables(spec):
 def lists_variables(value):
     """Whether `value` is of the type that `find_variables()` takes."""
     return isinstance(value, (list, tuple)) and all(
-        isinstance(item, (str, int)) or hasattr(item, "path") for item in value
+        # A list of booleans would be read as indices 0 and 1.
+        (isinstance(item, (str, int)) and not isinstance(item, bool))
+        or hasattr(item, "path")
+        for item in value
     )
+
+
+def call_with_variable(argument, function, variable):
+    """Calls a function that the user gave as an argument of `compile()`."""
+    try:
+        return function(variable)
+    except Exception as error:
+        raise ValueError(
+            f"`{argument}` must be a function of a variable. Received: one "
+            f"that failed for the variable {variable.path!r}: {error}"
+        ) from error
 
 
 def saved_balanced_variables(spec, model):

@@ -1,3 +1,4 @@
+from keras_mimo.balanced_variables import call_with_variable
 from keras_mimo.balanced_variables import find_variables
 from keras_mimo.balanced_variables import lists_variables
 
@@ -89,8 +90,12 @@ def _rule(spec, model):
 
 def _grouped(rule, model):
     blocks = {}
-    for index, variable in enumerate(model.trainable_weights):
+
+    def block_of(variable):
         name = rule(variable)
-        if name is not None:
-            blocks.setdefault(name, []).append(index)
+        # Here, as a name that can't be hashed is an error of the rule.
+        return [] if name is None else blocks.setdefault(name, [])
+
+    for index, variable in enumerate(model.trainable_weights):
+        call_with_variable("blocks", block_of, variable).append(index)
     return blocks

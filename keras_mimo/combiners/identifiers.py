@@ -27,7 +27,7 @@ def get(identifier):
     <MGDACombiner name=mgda_combiner, built=False>
     """
     if isinstance(identifier, dict):
-        identifier = keras.saving.deserialize_keras_object(identifier)
+        identifier = _from_config(identifier)
     if isinstance(identifier, str):
         return _by_name(identifier)
     if identifier is None or isinstance(identifier, BalancedGradientCombiner):
@@ -37,6 +37,16 @@ def get(identifier):
         "configuration of one, or None. "
         f"Received: combiner={identifier} of type {type(identifier)}"
     )
+
+
+def _from_config(config):
+    try:
+        return keras.saving.deserialize_keras_object(config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            "`combiner` must be the configuration of a combiner where it is a "
+            f"dict. Received: combiner={config}: {error}"
+        ) from error
 
 
 def names():

@@ -93,11 +93,16 @@ def symbolic_build(model, iterator, data_batch):
     # The dataset tells what its batches look like, and none is drawn: Keras
     # can't use what a `MultiWorkerMirroredStrategy` draws.
     spec = tf.nest.map_structure(
-        lambda leaf: getattr(leaf, "_value_specs", [leaf])[0],
-        iterator._distributed_dataset.element_spec,
+        _spec_of_replica, iterator._distributed_dataset.element_spec
     )
     with model.distribute_strategy.scope():
         model._symbolic_build(data_batch=spec)
+
+
+def _spec_of_replica(spec):
+    spec = getattr(spec, "_value_specs", [spec])[0]
+    # The specification of a label that is None has no shape.
+    return spec if hasattr(spec, "shape") else None
 
 
 def with_reach(train_step):

@@ -7,6 +7,7 @@ from keras import tree
 
 def check_loss(loss):
     """Raises `ValueError` where the `loss` of `compile()` holds no losses."""
+    _check_keys("loss", loss)
     leaves = [leaf for leaf in tree.flatten(loss) if leaf is not None]
     if not leaves:
         raise ValueError(
@@ -27,6 +28,7 @@ def check_loss(loss):
 
 def check_loss_weights(loss_weights):
     """Raises `TypeError` or `ValueError` unless they are finite numbers."""
+    _check_keys("loss_weights", loss_weights)
     for weight in tree.flatten(loss_weights):
         # What is no Python number may be a variable that a callback changes.
         scalar = getattr(weight, "shape", None) == ()
@@ -41,3 +43,16 @@ def check_loss_weights(loss_weights):
                 "`loss_weights` must be finite. "
                 f"Received: loss_weights={loss_weights}"
             )
+
+
+def _check_keys(argument, value):
+    if isinstance(value, dict):
+        wrong = [key for key in value if not isinstance(key, str)]
+        if wrong:
+            raise TypeError(
+                f"`{argument}` must have names of outputs as its keys. "
+                f"Received: {wrong}"
+            )
+        value = list(value.values())
+    for item in value if isinstance(value, (list, tuple)) else []:
+        _check_keys(argument, item)

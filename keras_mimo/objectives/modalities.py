@@ -37,8 +37,8 @@ class Modalities(Outputs):
 
     def labels(self, y, y_pred):
         if tree.is_nested(y_pred) and not tree.is_nested(y):
-            y = tree.map_structure(lambda _: y, y_pred)
-        return y
+            return tree.map_structure(lambda _: y, y_pred)
+        return super().labels(y, y_pred)
 
     def expand_metrics(self, metrics, output_names):
         if not isinstance(metrics, (list, tuple)):

@@ -86,7 +86,15 @@ class Outputs(Objective):
 
     def labels(self, y, y_pred):
         """The labels of each output, with what stands for missing ones."""
-        return y
+        if not isinstance(y, (list, tuple)):
+            return y
+        # TensorFlow's datasets make tuples of lists, which confuses Keras
+        # where they are nested.
+        try:
+            tree.assert_same_paths(y, y_pred)
+        except ValueError:
+            return y
+        return tree.pack_sequence_as(y_pred, tree.flatten(y))
 
     def targets(self, y, y_pred):
         labels = self.labels(y, y_pred)

@@ -67,7 +67,7 @@ class Recorder(keras.losses.Loss):
         # Each backend has errors of its own for labels that do not fit.
         except Exception as error:
             raise ValueError(
-                f"The loss {name!r}{self._where()} failed. "
+                f"The `loss` {name!r}{self._where()} failed. "
                 f"Received: {_describe('labels', y_true)}, "
                 f"{_describe('predictions', y_pred)}, "
                 f"{_describe('sample_weight', sample_weight)}: {error}"
@@ -99,8 +99,8 @@ def _any_in_sample(part):
 
 
 def _describe(title, tensor):
-    if tensor is None:
-        return f"no {title}"
+    if not hasattr(tensor, "dtype"):
+        return f"no {title}" if tensor is None else f"{title} {tensor}"
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     return f"{title} of shape {tuple(tensor.shape)} and dtype {dtype}"
 

@@ -1,0 +1,148 @@
+"""Labels that are no classes are found before training, on every backend."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras import ops
+
+import keras_mimo
+
+NAN = float("nan")
+SPARSE = keras.losses.SparseCategoricalCrossentropy
+LOSSES = {"kind": SPARSE(from_logits=True), "depth": "mse"}
+
+
+def model_of(arrange=dict, loss=None, objectives=None, units=3):
+    inputs = keras.Input((2,))
+    shared = layers.Dense(4, activation="tanh")(inputs)
+    kind = layers.Dense(units, name="kind")(shared)
+    depth = layers.Dense(1, name="depth")(shared)
+    outputs = arrange({"kind": kind, "depth": depth})
+    model = keras_mimo.BalancedModel(inputs, outputs)
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        arrange(LOSSES) if loss is None else loss,
+        objectives=objectives,
+        combiner="sum",
+    )
+    return model
+
+
+def fit(model, kind, arrange=dict):
+    kind = np.array(kind)
+    x = np.ones((len(kind), 2), "float32")
+    y = arrange({"kind": kind, "depth": np.ones((len(kind), 1), "float32")})
+    loss = model.fit(x, y, verbose=0).history["loss"]
+    assert np.isfinite(loss).all()
+    return model
+
+
+def as_list(values):
+    return list(values.values())
+
+
+def only_kind(values):
+    return values["kind"]
+
+
+@pytest.mark.parametrize("arrange", [dict, as_list, only_kind])
+@pytest.mark.parametrize(
+    "labels, wrong",
+    [
+        ([0, 3, 1], r"\[3\]"),
+        ([0, -1, 1], r"\[-1\]"),
+        ([[0], [7], [3]], r"\[3, 7\]"),
+        ([0.0, NAN, 1.0], r"\[nan\]"),
+        ([0.0, float("inf"), 1.0], r"\[inf\]"),
+        ([0.0, 0.5, 1.0], r"\[0.5\]"),
+    ],
+)
+def test_no_classes(labels, wrong, arrange):
+    model = model_of(arrange)
+    before = ops.convert_to_numpy(model.weights[0]).copy()
+    with pytest.raises(
+        ValueError,
+        match=f"output 'kind' must be class ids from 0 to 2.*{wrong}",
+    ):
+        fit(model, labels, arrange)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(model.weights[0]), before
+    )
+
+
+@pytest.mark.parametrize("arrange", [dict, as_list, only_kind])
+@pytest.mark.parametrize("labels", [[0, 2, 1], [[0], [2]], [0.0, 2.0]])
+def test_classes(labels, arrange):
+    fit(model_of(arrange), labels, arrange)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "sparse_categorical_crossentropy",
+        "crossentropy",
+        keras.losses.sparse_categorical_crossentropy,
+        keras_mimo.losses.BalancedSoftmax([3, 2, 1]),
+    ],
+)
+def test_losses_that_take_class_ids(loss):
+    model = model_of(loss={"kind": loss, "depth": "mse"})
+    with pytest.raises(ValueError, match="class ids from 0 to 2"):
+        fit(model, [[0], [3]])
+    fit(model, [[0], [2]])
+
+
+@pytest.mark.parametrize(
+    "loss, labels",
+    [
+        ("mse", [[0.5, -1.0, 7.0]]),
+        ("categorical_crossentropy", [[0.5, 0.5, 0.0]]),
+        (keras_mimo.losses.BalancedSoftmax([3, 2, 1]), [[0.5, 0.5, 0.0]]),
+    ],
+)
+def test_losses_that_take_other_labels(loss, labels):
+    fit(model_of(loss={"kind": loss, "depth": "mse"}), labels)
+
+
+def test_a_class_that_the_loss_ignores():
+    loss = {"kind": SPARSE(True, ignore_class=-1), "depth": "mse"}
+    fit(model_of(loss=loss), [0, -1, 1])
+    with pytest.raises(ValueError, match=r"Received: \[-2\]"):
+        fit(model_of(loss=loss), [0, -1, -2])
+
+
+@pytest.mark.parametrize(
+    "missing, labels",
+    [(-1, [0, -1]), ({"kind": 9}, [0, 9]), (NAN, [0.0, NAN])],
+)
+def test_labels_that_are_missing(missing, labels):
+    objectives = keras_mimo.Outputs(missing_label=missing)
+    fit(model_of(objectives=objectives), labels)
+    with pytest.raises(ValueError, match=r"Received: \[5"):
+        fit(model_of(objectives=objectives), [*labels, 5])
+
+
+def test_one_label_for_every_modality():
+    inputs = keras.Input((2,))
+    outputs = {n: layers.Dense(3, name=n)(inputs) for n in ("fused", "one")}
+    model = keras_mimo.BalancedModel(inputs, outputs)
+    model.compile(
+        "sgd",
+        SPARSE(from_logits=True),
+        objectives=keras_mimo.Modalities(),
+        combiner="sum",
+    )
+    x = np.ones((2, 2), "float32")
+    with pytest.raises(ValueError, match="output 'fused' must be class ids"):
+        model.fit(x, np.array([0, 3]), verbose=0)
+
+
+def test_the_axis_of_the_classes():
+    inputs = keras.Input((2,))
+    outputs = layers.Reshape((2, 5), name="kind")(layers.Dense(10)(inputs))
+    model = keras_mimo.BalancedModel(inputs, outputs)
+    model.compile("sgd", SPARSE(from_logits=True, axis=1), combiner="sum")
+    x = np.ones((3, 2), "float32")
+    with pytest.raises(ValueError, match=r"0 to 1. Received: \[4\]"):
+        model.fit(x, np.full((3, 5), 4), verbose=0)

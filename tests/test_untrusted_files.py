@@ -1,0 +1,82 @@
+"""A `.keras` file from elsewhere runs no code when it is loaded."""
+
+import json
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_mimo
+
+
+def saved(path, middle=None, **options):
+    inputs = keras.Input((2,))
+    shared = (middle or layers.Dense(3))(inputs)
+    outputs = {name: layers.Dense(1, name=name)(shared) for name in "ab"}
+    model = keras_mimo.BalancedModel(inputs, outputs)
+    arguments = {"loss": "mse", "combiner": "mgda", **options}
+    model.compile("sgd", **arguments)
+    model.fit(np.ones((4, 2)), {n: np.ones((4, 1)) for n in "ab"}, verbose=0)
+    model.save(path)
+    return path
+
+
+def forged(path, change):
+    """Rewrites the configuration in a file."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    change(config)
+    members["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_lambda_layer(tmp_path):
+    middle = layers.Lambda(lambda x: 2 * x, output_shape=(2,))
+    path = saved(tmp_path / "model.keras", middle)
+    with pytest.raises(ValueError, match="arbitrary code execution"):
+        keras.saving.load_model(path)
+    loaded = keras.saving.load_model(path, safe_mode=False)
+    assert isinstance(loaded, keras_mimo.BalancedModel)
+
+
+def test_a_lambda_loss(tmp_path):
+    path = saved(tmp_path / "model.keras", loss=lambda y, p: (y - p) ** 2)
+    with pytest.raises(ValueError, match="arbitrary code execution"):
+        keras.saving.load_model(path)
+
+
+@pytest.mark.parametrize("argument", ["combiner", "objectives", "loss"])
+def test_a_class_that_is_no_keras_object(tmp_path, argument):
+    marker = tmp_path / "ran"
+    code = f"open({str(marker)!r}, 'w')"
+    process = {
+        "module": "subprocess",
+        "class_name": "Popen",
+        "config": {"args": [sys.executable, "-c", code]},
+        "registered_name": "Popen",
+    }
+    path = saved(tmp_path / "model.keras")
+    forged(path, lambda c: c["compile_config"].update({argument: process}))
+    with pytest.raises(TypeError, match="locate class 'Popen'"):
+        keras.saving.load_model(path)
+    assert not marker.exists()
+
+
+def test_a_function_that_is_no_keras_object(tmp_path):
+    getcwd = {
+        "module": "os",
+        "class_name": "function",
+        "config": "getcwd",
+        "registered_name": "getcwd",
+    }
+    path = saved(tmp_path / "model.keras")
+    forged(path, lambda c: c["compile_config"].update(blocks=getcwd))
+    with pytest.raises(TypeError, match="locate function 'getcwd'"):
+        keras.saving.load_model(path)
