@@ -194,7 +194,15 @@ class BalancedModel(keras.Model):
         return keras.saving.serialize_keras_object(arguments)
 
     def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        arguments = keras.saving.deserialize_keras_object(config)
+        for name in ("balanced_variables", "blocks"):
+            # `save()` writes which variables they chose, never a function.
+            if callable(arguments.get(name)):
+                raise ValueError(
+                    f"`{name}` of a saved model must be no function, which "
+                    f"loading would call. Received: {arguments[name]}"
+                )
+        self.compile(**arguments)
         if self.built and self.combiner is not None and self.combiner.built:
             # Before weights are loaded, those of every block's combiner.
             self._balanced.build_combiners(self.combiner.objective_names)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras.activations import relu
 
 import keras_mimo
 
@@ -79,4 +80,18 @@ def test_a_function_that_is_no_keras_object(tmp_path):
     path = saved(tmp_path / "model.keras")
     forged(path, lambda c: c["compile_config"].update(blocks=getcwd))
     with pytest.raises(TypeError, match="locate function 'getcwd'"):
+        keras.saving.load_model(path)
+
+
+@pytest.mark.parametrize("argument", ["balanced_variables", "blocks"])
+def test_a_function_that_loading_would_call(tmp_path, argument):
+    """Of Keras itself, which is found in safe mode too."""
+    path = saved(tmp_path / "model.keras")
+
+    def change(config):
+        function = keras.saving.serialize_keras_object(relu)
+        config["compile_config"][argument] = function
+
+    forged(path, change)
+    with pytest.raises(ValueError, match=f"`{argument}` of a saved model"):
         keras.saving.load_model(path)
