@@ -42,7 +42,6 @@ from keras_mimo.callbacks import RegroupClasses
 from keras_mimo.datasets import load_wordnet_nouns
 from keras_mimo.objectives import ClassGroups
 
-WARM_UP = 5
 CE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
@@ -56,6 +55,7 @@ class Task:
         test: The same, of a balanced set.
         batch_size: Integer.
         epochs: Integer.
+        warm_up: Integer, the epochs before classes are grouped.
         decay: Boolean, whether the learning rate falls to 0 along a cosine.
     """
 
@@ -64,6 +64,7 @@ class Task:
     test: tuple
     batch_size: int = 64
     epochs: int = 30
+    warm_up: int = 5
     decay: bool = True
 
     @property
@@ -175,7 +176,8 @@ def wordnet(seed, path):
     x_train, x_test, y_train, y_test = train_test_split(
         x, y, test_size=0.2, stratify=y, random_state=seed
     )
-    return Task("wordnet", (x_train, y_train), (x_test, y_test), 256, 10)
+    train, test = (x_train, y_train), (x_test, y_test)
+    return Task("wordnet", train, test, batch_size=256, epochs=5, warm_up=1)
 
 
 TASKS = {
@@ -289,10 +291,10 @@ class Method:
         }
         if self.groups is not None:
             groups = self.groups(task, seed, self.num_groups)
-            return arguments, [AssignGroups(groups)]
+            return arguments, [AssignGroups(groups, task.warm_up)]
         x, y = task.train
         regroup = RegroupClasses(
-            (self._both(x), y), start=WARM_UP, every=self.regroup_every
+            (self._both(x), y), start=task.warm_up, every=self.regroup_every
         )
         return arguments, [regroup]
 
@@ -300,12 +302,13 @@ class Method:
 class AssignGroups(keras.callbacks.Callback):
     """Groups that are known, from the same epoch on as those that are found."""
 
-    def __init__(self, groups):
+    def __init__(self, groups, epoch):
         super().__init__()
         self._groups = groups
+        self._epoch = epoch
 
     def on_epoch_begin(self, epoch, logs=None):
-        if epoch == WARM_UP:
+        if epoch == self._epoch:
             self.model.objectives.assign_groups(self._groups)
 
 
