@@ -1,0 +1,70 @@
+"""The code of the guides runs as it stands there, on small data."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+
+import keras_mimo
+from tests.documents import python_blocks
+
+DOCS = Path(__file__).parents[2] / "docs"
+CLASSES = 5
+
+
+def test_long_tails():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(64, 4)).astype("float32")
+    y = np.repeat(np.arange(CLASSES), (30, 16, 8, 6, 4))
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(8, activation="relu")(inputs)
+    logits = layers.Dense(CLASSES)(hidden)
+    names = dict(
+        keras=keras,
+        keras_mimo=keras_mimo,
+        model=keras.Model(inputs, logits),
+        inputs=inputs,
+        logits=logits,
+        x=x,
+        y=y,
+    )
+    loss, groups = python_blocks(DOCS / "long_tail.md")
+    exec(loss, names)
+    exec(groups.replace("epochs=30", "epochs=6"), names)
+    ((epoch, grouping),) = names["regroup"].history
+    assert epoch == 5
+    found = sorted(c for group in grouping.groups for c in group)
+    assert found == list(range(CLASSES))
+    assert names["model"].objectives.groups == grouping.groups
+
+
+def test_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8, 4)).astype("float32")
+    y = {"depth": x[:, :1].copy(), "kind": rng.integers(3, size=8)}
+    y["depth"][:2] = np.nan
+    y["kind"][6:] = -1
+    inputs = keras.Input((4,))
+    shared = layers.Dense(8)(inputs)
+    outputs = {
+        "depth": layers.Dense(1, name="depth")(shared),
+        "kind": layers.Dense(3, name="kind")(shared),
+    }
+    names = dict(
+        keras=keras,
+        keras_mimo=keras_mimo,
+        model=keras_mimo.BalancedModel(inputs, outputs),
+        kind_loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        x=x,
+        y=y,
+    )
+    missing, backup = python_blocks(DOCS / "training.md")
+    exec(missing, names)
+    exec(backup.replace("epochs=100", "epochs=2"), names)
+    history = names["model"].history.history
+    assert len(history["loss"]) == 2
+    assert np.all(np.isfinite(history["loss"]))
+    # It is done with, and a run with the same arguments starts anew.
+    assert not (tmp_path / "backup").exists()
