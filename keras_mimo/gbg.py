@@ -10,9 +10,9 @@ def gbg(num_groups=4, groups=None, num_classes=None, within=None):
     One objective per group of classes, and a step along the shortest vector in
     the convex hull of their gradients, each over its length and loss. The
     Gramian is averaged over steps, and the step has the length of the mean
-    gradient. As published, without these two, training collapsed in our
-    prototypes on small batches, where few samples of the tail are in a batch.
-    `benchmarks/long_tail.py` compares it with other methods.
+    gradient. Without these two training is unstable on small batches, where few
+    samples of the tail are in a batch. `docs/long_tail.md` compares it with
+    other methods: try `keras_mimo.losses.LogitAdjusted` alone first.
 
     Gradients are compared in the backbone: all trainable variables without the
     classifier head.
