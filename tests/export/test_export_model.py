@@ -13,6 +13,7 @@ from keras import layers
 import keras_mimo
 from keras_mimo.export import export_model
 from keras_mimo.export.formats import BY_TENSORFLOW
+from tests.export.test_inference_model import two_sensors
 
 BACKEND = keras.backend.backend()
 NAMES = ["fused", "accel", "gyro"]
@@ -47,24 +48,6 @@ for name, value in served.serve(data["tasks"]).items():
 """
 
 
-def sensors():
-    encoders = {
-        "accel": keras.Sequential(
-            [
-                keras.Input((12, 3)),
-                layers.Conv1D(4, 3, use_bias=False),
-                layers.BatchNormalization(),
-                layers.GlobalAveragePooling1D(),
-                layers.Dropout(0.5),
-            ]
-        ),
-        "gyro": keras.Sequential(
-            [keras.Input((5,)), layers.Dense(4, activation="tanh")]
-        ),
-    }
-    return keras_mimo.late_fusion(encoders, num_classes=3, fusion="concat")
-
-
 def readings():
     rng = np.random.default_rng(1)
     return {
@@ -73,8 +56,8 @@ def readings():
     }
 
 
-def trained_sensors():
-    model = sensors()
+def trained_two_sensors():
+    model = two_sensors()
     model.compile(
         keras.optimizers.Adam(1e-2),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -95,7 +78,7 @@ def tasks():
 
 @pytest.mark.slow
 def test_saved_models_are_served_elsewhere(tmp_path):
-    model, others = trained_sensors(), tasks()
+    model, others = trained_two_sensors(), tasks()
     model.export(tmp_path / "fused", verbose=False)
     model.export(tmp_path / "all", outputs="all", verbose=False)
     others.export(str(tmp_path / "tasks"), verbose=False)
@@ -117,7 +100,7 @@ def test_saved_models_are_served_elsewhere(tmp_path):
 
 @pytest.mark.slow
 def test_litert_takes_any_batch_size(tmp_path):
-    model = trained_sensors()
+    model = trained_two_sensors()
     path = tmp_path / "model.tflite"
     model.export(path, format="litert", verbose=False)
     import tensorflow as tf
@@ -147,9 +130,9 @@ def test_litert_takes_any_batch_size(tmp_path):
 
 def test_unknown_outputs(tmp_path):
     with pytest.raises(ValueError, match=r"'gyro'\].*outputs='depth'"):
-        sensors().export(tmp_path / "model", outputs="depth")
+        two_sensors().export(tmp_path / "model", outputs="depth")
     with pytest.raises(ValueError, match="Unrecognized format=pickle"):
-        sensors().export(tmp_path / "model", format="pickle")
+        two_sensors().export(tmp_path / "model", format="pickle")
 
 
 def test_export_takes_what_keras_takes():
@@ -166,12 +149,12 @@ def test_what_another_process_must_do(tmp_path, monkeypatch):
     assert (BACKEND in BY_TENSORFLOW) == (BACKEND != "tensorflow")
     for format in BY_TENSORFLOW.get(BACKEND, ()):
         with pytest.raises(ValueError, match=f"the backend '{BACKEND}' can't"):
-            sensors().export(tmp_path / "m", format, input_signature=[None])
+            two_sensors().export(tmp_path / "m", format, input_signature=[None])
         with monkeypatch.context() as patch:
             # As if it were not installed.
             patch.setitem(sys.modules, "tensorflow", None)
             with pytest.raises(ImportError, match="pip install tensorflow"):
-                sensors().export(tmp_path / "m", format)
+                two_sensors().export(tmp_path / "m", format)
     assert os.listdir(tmp_path) == []
 
 
