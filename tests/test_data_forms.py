@@ -51,7 +51,9 @@ def build(cls, arrange_inputs, arrange_outputs):
     a, b = keras.Input((4, 3), name="a"), keras.Input((2,), name="b")
     shared = layers.Dense(5, activation="tanh")(layers.Masking()(a))
     left = layers.Dense(3, name="left")(shared)
-    pooled = layers.GlobalAveragePooling1D()(shared)
+    # Keras 3.12 pools in place on PyTorch, which spoils what it is given.
+    scaled = layers.Rescaling(1.0)(shared)
+    pooled = layers.GlobalAveragePooling1D()(scaled)
     pooled = layers.Concatenate()([pooled, b])
     # Its statistics show whether each batch was seen once.
     pooled = layers.BatchNormalization()(pooled)
