@@ -70,7 +70,8 @@ install: $(VENV)/.test $(BACKEND_STAMPS) ## install what make test needs, and no
 
 clean: ## remove .venv and all that was built or cached
 	rm -rf $(VENV) build dist *.egg-info served_model \
-		quickstart_output step_cost_*.json
+		quickstart_output step_cost_*.json long_tail_output \
+		long_tail_results.json
 	rm -rf .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
