@@ -9,6 +9,7 @@ from keras_mimo._keras import get_loss
 from keras_mimo._keras import without_reduction
 from keras_mimo.objectives.class_assignment import ClassAssignment
 from keras_mimo.objectives.class_ids import check_class_ids
+from keras_mimo.objectives.missing_labels import missing_values
 from keras_mimo.objectives.outputs import Outputs
 from keras_mimo.objectives.recorder import Recorder
 from keras_mimo.objectives.recorder import ignored_classes
@@ -185,9 +186,10 @@ class ClassGroups(Outputs):
         num_classes = self.num_classes or _num_classes(model)
         if num_classes is None:
             return
-        ignored = ignored_classes(tree.flatten(self._loss))
+        allowed = ignored_classes(tree.flatten(self._loss))
+        allowed |= missing_values(self.within.missing_label)
         for labels in tree.flatten(y):
-            check_class_ids(labels, num_classes, ignored, floats=False)
+            check_class_ids(labels, num_classes, allowed, floats=False)
 
     def get_config(self):
         groups = self.groups

@@ -10,17 +10,20 @@ from keras_mimo._keras import set_keras_mask
 
 def check_missing_label(missing_label):
     """Raises unless it is `None`, a number, or a dict of numbers."""
-    values = [missing_label]
-    if isinstance(missing_label, dict):
-        values = missing_label.values()
-    for value in values:
-        valid = value is None or isinstance(value, numbers.Real)
-        if not valid or isinstance(value, bool):
+    for value in missing_values(missing_label):
+        if not isinstance(value, numbers.Real) or isinstance(value, bool):
             raise TypeError(
                 "`missing_label` must be a number such as NaN or -1, or a dict "
                 "from outputs to numbers. "
                 f"Received: missing_label={missing_label}"
             )
+
+
+def missing_values(missing_label):
+    """Set of what stands for a missing label in any of the outputs."""
+    if isinstance(missing_label, dict):
+        return set(missing_label.values())
+    return set() if missing_label is None else {missing_label}
 
 
 def mask_missing(y, y_pred, missing_label):

@@ -366,3 +366,18 @@ def test_a_class_that_the_loss_ignores_is_no_wrong_label():
     model = compiled(loss=loss)
     history = model.fit(Batches([0, 1, -1, 4]), verbose=0).history
     assert np.isfinite(history["loss"][0])
+
+
+def test_a_missing_label_is_no_wrong_one_and_in_no_group():
+    x, y = data()
+    ragged = y.copy()
+    ragged[10:] = -1
+    within = keras_mimo.Outputs(missing_label=-1)
+    model = compiled(ClassGroups(GROUPS, within=within))
+    kernels = [v for v in model.trainable_variables if "kernel" in v.path]
+    before = [numpy(v) for v in kernels]
+    model.fit(x, ragged, batch_size=len(x), shuffle=False, verbose=0)
+    changes = [b - numpy(v) for v, b in zip(kernels, before, strict=True)]
+    alone = compiled(ClassGroups(GROUPS))
+    expected, _ = step(alone, x[:10], y[:10])
+    assert_close(changes, [c for c in expected if c.ndim == 2])
