@@ -25,8 +25,10 @@ def write(folder, arrays):
 def write_easy(folder, train_per_class=1000, test_per_class=50):
     """Images of ten faint patterns under noise."""
     rng = np.random.default_rng(0)
-    # Coarse, so that a shift by a pixel leaves them what they are.
-    patterns = rng.integers(48, size=(10, 4, 4)).repeat(7, 1).repeat(7, 2)
+    # Coarse and symmetric: shifted by a pixel or mirrored, they stay what they
+    # are.
+    halves = rng.integers(48, size=(10, 4, 2)).repeat(7, 1).repeat(7, 2)
+    patterns = np.concatenate([halves, halves[:, :, ::-1]], axis=2)
 
     def images(per_class):
         y = np.tile(np.arange(10, dtype="uint8"), per_class)
