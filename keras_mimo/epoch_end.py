@@ -2,10 +2,10 @@ import keras
 
 
 class EpochEnd(keras.callbacks.Callback):
-    """Tells the model's objectives and combiner that an epoch is over."""
+    """Checks the labels of an epoch, and tells the combiner that it is over."""
 
     def on_epoch_end(self, epoch, logs=None):
-        self.model.objectives.on_epoch_end()
+        self.model.objectives.check_batches()
         self.model.combiner.on_epoch_end()
 
 

@@ -282,19 +282,27 @@ class BalancedModel(keras.Model):
         for argument in ("x", "y", "sample_weight"):
             check_arrays(argument, given.arguments.get(argument))
         self.objectives.check_labels(given.arguments.get("y"), self)
+        validation = given.arguments.get("validation_data")
+        if isinstance(validation, tuple) and len(validation) > 1:
+            self.objectives.check_labels(validation[1], self)
         callbacks = given.arguments.get("callbacks")
         given.arguments["callbacks"] = with_epoch_end(callbacks, self)
         return super().fit(*given.args, **given.kwargs)
 
+    @functools.wraps(keras.Model.train_on_batch)
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        with self._checked_labels(y):
+            return super().train_on_batch(x, y, *args, **kwargs)
+
     @functools.wraps(keras.Model.evaluate)
-    def evaluate(self, *args, **kwargs):
-        with self._evaluation():
-            return super().evaluate(*args, **kwargs)
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        with self._evaluation(), self._checked_labels(y):
+            return super().evaluate(x, y, *args, **kwargs)
 
     @functools.wraps(keras.Model.test_on_batch)
-    def test_on_batch(self, *args, **kwargs):
-        with self._evaluation():
-            return super().test_on_batch(*args, **kwargs)
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        with self._evaluation(), self._checked_labels(y):
+            return super().test_on_batch(x, y, *args, **kwargs)
 
     @property
     def metrics(self):
@@ -379,6 +387,16 @@ class BalancedModel(keras.Model):
             yield
         finally:
             self._evaluates = before
+
+    @contextlib.contextmanager
+    def _checked_labels(self, y):
+        """Labels are checked before, where they are arrays, and after."""
+        if self._balanced is None:
+            yield
+            return
+        self.objectives.check_labels(y, self)
+        yield
+        self.objectives.check_batches()
 
     def _expand_late_metrics(self, y_pred):
         """Expands the metrics of a subclassed model, once its outputs show."""

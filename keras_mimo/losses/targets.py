@@ -26,12 +26,10 @@ def one_hot_targets(y_true, y_pred, num_classes, dtype):
             f"`y_pred` must have one entry for each of the {num_classes} "
             f"classes in its last axis. Received: y_pred.shape={predictions}"
         )
-    if len(labels) == len(predictions):
-        # An unknown size is that of a generator of one-hot labels.
-        if labels[-1] in (num_classes, None):
-            return ops.cast(y_true, dtype)
-        if labels[-1] == 1:
-            y_true = ops.squeeze(y_true, axis=-1)
+    if are_one_hot(y_true, y_pred):
+        return ops.cast(y_true, dtype)
+    if len(labels) == len(predictions) and labels[-1] == 1:
+        y_true = ops.squeeze(y_true, axis=-1)
     if len(y_true.shape) != len(predictions) - 1:
         raise ValueError(
             "`y_true` must be integers of shape "
@@ -39,6 +37,14 @@ def one_hot_targets(y_true, y_pred, num_classes, dtype):
             f"Received: y_true.shape={labels}"
         )
     return one_hot(y_true, num_classes, dtype)
+
+
+def are_one_hot(y_true, y_pred):
+    """Whether labels are one-hot rows, as far as their shape tells."""
+    labels, predictions = tuple(y_true.shape), tuple(y_pred.shape)
+    # An unknown size is that of a generator of one-hot labels.
+    same_rank = len(labels) == len(predictions)
+    return same_rank and labels[-1] in (predictions[-1], None)
 
 
 def one_hot(ids, num_classes, dtype):

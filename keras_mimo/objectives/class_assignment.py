@@ -31,14 +31,6 @@ class ClassAssignment(keras.layers.Layer):
             dtype="int32",
             trainable=False,
         )
-        self.unknown_labels = self.add_weight(
-            name="unknown_labels",
-            shape=(),
-            initializer="zeros",
-            dtype="int32",
-            trainable=False,
-            aggregation="sum",
-        )
         self.built = True
 
     def assign(self, groups):
@@ -81,31 +73,6 @@ class ClassAssignment(keras.layers.Layer):
         # No gather: what that does out of range depends on the backend.
         classes = one_hot(y, self.num_classes, "float32")
         return ops.matmul(classes, self._members("float32"))
-
-    def known(self, y, ignored):
-        """The class ids that are classes, 0 for the others, which it counts.
-
-        Args:
-            y: Tensor of class ids, of any shape.
-            ignored: Collection of integers that are no classes by intention.
-        """
-        known = (y >= 0) & (y < self.num_classes)
-        for label in ignored:
-            known = known | (y == label)
-        unknown = ops.sum(ops.cast(~known, "int32"))
-        self.unknown_labels.assign_add(unknown)
-        # What losses and metrics do out of range depends on the backend.
-        return ops.where(known, y, ops.zeros_like(y))
-
-    def check(self):
-        """Raises `ValueError` if labels were no classes since the last time."""
-        unknown = int(ops.convert_to_numpy(self.unknown_labels))
-        self.unknown_labels.assign(0)
-        if unknown:
-            raise ValueError(
-                f"Labels must be class ids from 0 to {self.num_classes - 1}. "
-                f"Received: {unknown} other labels in this epoch's batches"
-            )
 
     def of_indicators(self, y):
         """`call()` for one or several classes per sample.

@@ -1,4 +1,6 @@
 import numbers
+from typing import Any
+from typing import NamedTuple
 
 import keras
 from keras import ops
@@ -9,8 +11,10 @@ from keras_mimo._keras import get_loss
 from keras_mimo._keras import without_reduction
 from keras_mimo.objectives.class_assignment import ClassAssignment
 from keras_mimo.objectives.class_ids import check_class_ids
+from keras_mimo.objectives.class_ids import replace_unknown
 from keras_mimo.objectives.missing_labels import missing_values
 from keras_mimo.objectives.outputs import Outputs
+from keras_mimo.objectives.recorder import Record
 from keras_mimo.objectives.recorder import Recorder
 from keras_mimo.objectives.recorder import ignored_classes
 from keras_mimo.replicas import whole_counts
@@ -189,7 +193,8 @@ class ClassGroups(Outputs):
         allowed = ignored_classes(tree.flatten(self._loss))
         allowed |= missing_values(self.within.missing_label)
         for labels in tree.flatten(y):
-            check_class_ids(labels, num_classes, allowed, floats=False)
+            if hasattr(labels, "shape") and labels.shape[1:] != (num_classes,):
+                check_class_ids(labels, num_classes, allowed)
 
     def get_config(self):
         groups = self.groups
@@ -220,8 +225,10 @@ class ClassGroups(Outputs):
     def members(self, y, y_pred, ignored=()):
         """The labels, and which groups samples belong to.
 
-        Labels that are no classes, nor `ignored`, come back as 0, in no group.
-        The groups are of shape `(..., num_groups)`.
+        Returns:
+            Labels, with 0 for those that are no classes nor `ignored`; groups,
+            of shape `(..., num_groups)`; how many labels are no classes; and
+            the number of classes, `None` if labels are no class ids.
         """
         if self._assignment is None:
             # One output for two classes: a probability.
@@ -229,19 +236,13 @@ class ClassGroups(Outputs):
             self._create_assignment()
         same_rank = len(y.shape) == len(y_pred.shape)
         if same_rank and y.shape[-1] == self.num_classes:
-            return y, self._assignment.of_indicators(y)
+            return y, self._assignment.of_indicators(y), 0, None
         groups = self._assignment(ops.squeeze(y, -1) if same_rank else y)
-        return self._assignment.known(y, ignored), groups
-
-    def on_epoch_end(self):
-        if self._assignment is not None:
-            self._assignment.check()
+        y, unknown = replace_unknown(y, self.num_classes, ignored)
+        return y, groups, unknown, self.num_classes
 
     def _build(self, records, y_pred):
-        super()._build(
-            [(recorder, [means], None) for recorder, (means, *_), _ in records],
-            y_pred,
-        )
+        super()._build(records, y_pred)
         outputs = self.names
         if len(outputs) == 1:
             self.names = list(self.group_names)
@@ -254,15 +255,15 @@ class ClassGroups(Outputs):
 
     def _losses(self, records):
         count = self.num_groups
-        return [parts[k] for _, (parts, *_), _ in records for k in range(count)]
+        return [r.values.parts[k] for r in records for k in range(count)]
 
     def _active(self, records):
-        return ops.concatenate([whole for _, (_, whole, *_), _ in records]) > 0
+        return ops.concatenate([r.values.whole for r in records]) > 0
 
     def _track(self, records, y_pred):
         pairs = [
-            (means[k], counts[k])
-            for _, (*_, means, counts), _ in records
+            (r.values.means[k], r.values.counts[k])
+            for r in records
             for k in range(self.num_groups)
         ]
         for tracker, (mean, count) in zip(
@@ -271,19 +272,31 @@ class ClassGroups(Outputs):
             tracker.update_state(mean, sample_weight=count)
 
 
-class _GroupRecorder(Recorder):
-    """Keeps the mean losses of the groups and their numbers of samples.
+class _GroupLosses(NamedTuple):
+    """Tensors with an entry for each group.
 
-    Of a replica's samples for the logs; before, what they add to the mean over
-    the samples of all replicas, and the numbers of these.
+    Args:
+        parts: What a replica's samples add to the mean over those of all.
+        whole: Numbers of samples of all replicas.
+        means: Mean losses of a replica's samples, for the logs.
+        counts: Numbers of a replica's samples.
     """
+
+    parts: Any
+    whole: Any
+    means: Any
+    counts: Any
+
+
+class _GroupRecorder(Recorder):
+    """Keeps the mean losses of the groups and their numbers of samples."""
 
     def __init__(self, losses, weights, sink, output, weigh_sum, objective):
         super().__init__(losses, weights, sink, output, weigh_sum)
         self._objective = objective
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        y_true, members = self._objective.members(
+        y_true, members, unknown, num_classes = self._objective.members(
             y_true, y_pred, ignored_classes(self.losses)
         )
         terms = sum(
@@ -303,7 +316,8 @@ class _GroupRecorder(Recorder):
         whole = whole_counts(counts)
         if whole is not counts:
             parts = totals / ops.where(whole > 0, whole, 1.0)
-        self.sink.append((self, (parts, whole, means, counts), None))
+        values = _GroupLosses(parts, whole, means, counts)
+        self.sink.append(Record(self, values, None, unknown, num_classes))
         values = [
             self._value(loss, name, y_true, y_pred, sample_weight)
             for loss, name in zip(self.losses, self.loss_names, strict=True)

@@ -1,9 +1,12 @@
+import math
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_mimo._keras import get_loss
 from keras_mimo.losses.class_count_loss import ClassCountLoss
+from keras_mimo.losses.targets import are_one_hot
 
 
 class ClassIdCheck(keras.losses.Loss):
@@ -22,35 +25,26 @@ class ClassIdCheck(keras.losses.Loss):
         self._allowed = allowed
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        for loss in self._losses if hasattr(y_true, "shape") else []:
-            loss = get_loss(loss, y_true, y_pred)
-            if _takes_class_ids(loss):
-                axis = getattr(loss, "_fn_kwargs", {}).get("axis", -1)
-                check_class_ids(
-                    y_true, y_pred.shape[axis], self._allowed, self._where
-                )
+        if hasattr(y_true, "shape"):
+            num_classes = count_classes(self._losses, y_true, y_pred)
+            check_class_ids(y_true, num_classes, self._allowed, self._where)
         return ops.zeros(())
 
 
-def check_class_ids(y, num_classes, allowed=(), where="", floats=True):
+def check_class_ids(y, num_classes, allowed=(), where=""):
     """Raises `ValueError` if an array holds what is no class.
 
     Args:
-        y: Array of class ids. What is no array, or is one-hot, passes.
+        y: Array of class ids. What is no array passes.
         num_classes: Positive integer, or `None` if that is not known.
         allowed: Collection of numbers that are no classes by intention.
         where: String, whose labels they are.
-        floats: Boolean, whether floats must be class ids too.
     """
     if num_classes is None or not hasattr(y, "shape"):
         return
     y = ops.convert_to_numpy(y)
-    one_hot = y.ndim > 1 and y.shape[-1] == num_classes > 1
-    if one_hot or not (floats or np.issubdtype(y.dtype, np.integer)):
-        return
-    known = (y >= 0) & (y < num_classes) & (y == np.round(y))
-    for label in allowed:
-        known |= np.isnan(y) if np.isnan(label) else y == label
+    with np.errstate(invalid="ignore"):
+        known = _are_classes(y, num_classes, allowed)
     if not known.all():
         wrong = np.unique(y[~known])[:10].tolist()
         raise ValueError(
@@ -59,7 +53,61 @@ def check_class_ids(y, num_classes, allowed=(), where="", floats=True):
         )
 
 
-def _takes_class_ids(loss):
+def replace_unknown(y, num_classes, allowed=()):
+    """The labels of a batch, class 0 for what is no class, and its number.
+
+    Args:
+        y: Tensor of class ids.
+        num_classes: Positive integer, or `None` for labels of another kind.
+        allowed: Collection of numbers that are no classes by intention.
+
+    Returns:
+        Tuple of the labels and a scalar.
+    """
+    if num_classes is None:
+        return y, 0
+    y = ops.convert_to_tensor(y)
+    dtype = keras.backend.standardize_dtype(y.dtype)
+    # Narrow integers can't be compared with the number of classes.
+    narrow = "float" not in dtype and dtype != "int64"
+    ids = ops.cast(y, "int32") if narrow else y
+    known = _are_classes(ids, num_classes, allowed)
+    unknown = ops.sum(ops.cast(ops.logical_not(known), "int32"))
+    # What losses and metrics do out of range depends on the backend.
+    return ops.where(known, y, ops.zeros_like(y)), unknown
+
+
+def count_classes(losses, y_true, y_pred):
+    """The number of classes, if one of the losses takes the labels for ids.
+
+    Args:
+        losses: List of losses (strings, functions, `keras.losses.Loss`).
+        y_true: Labels of an output.
+        y_pred: Predictions of the output.
+
+    Returns:
+        Positive integer, or `None`.
+    """
+    for loss in losses:
+        loss = get_loss(loss, y_true, y_pred)
+        if _takes_class_ids(loss, y_true, y_pred):
+            axis = getattr(loss, "_fn_kwargs", {}).get("axis", -1)
+            return y_pred.shape[axis]
+    return None
+
+
+def _takes_class_ids(loss, y_true, y_pred):
+    if isinstance(loss, ClassCountLoss):
+        return not are_one_hot(y_true, y_pred)
     function = getattr(loss, "fn", None)
-    sparse = function is keras.losses.sparse_categorical_crossentropy
-    return sparse or isinstance(loss, ClassCountLoss)
+    return function is keras.losses.sparse_categorical_crossentropy
+
+
+def _are_classes(y, num_classes, allowed):
+    """Which entries of an array or a tensor are class ids, or `allowed`."""
+    known = (y >= 0) & (y < num_classes)
+    if "float" in str(y.dtype):
+        known = known & (y % 1 == 0)
+    for label in allowed:
+        known = known | (y != y if math.isnan(label) else y == label)
+    return known

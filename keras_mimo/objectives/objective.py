@@ -67,8 +67,12 @@ class Objective:
     def check_labels(self, y, model):
         """Raises `ValueError` for labels, in arrays, that can't be right."""
 
-    def on_epoch_end(self):
-        """Called by `fit()` after each epoch, before the user's callbacks."""
+    def check_batches(self):
+        """Raises `ValueError` for labels, in batches since the last call.
+
+        Called after each epoch of `fit()`, and whenever Keras is done with
+        other batches.
+        """
 
     def targets(self, y, y_pred):
         """The labels in the structure of `y_pred`, as metrics expect them."""

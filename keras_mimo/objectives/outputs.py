@@ -12,6 +12,7 @@ from keras_mimo.objectives.missing_labels import mask_missing
 from keras_mimo.objectives.objective import Objective
 from keras_mimo.objectives.recorder import Recorder
 from keras_mimo.objectives.recorder import ignored_classes
+from keras_mimo.objectives.unknown_labels import UnknownLabels
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
@@ -66,6 +67,7 @@ class Outputs(Objective):
         self._compile_loss = None
         self._records = []
         self._own_trackers = {}
+        self._unknown_labels = None
 
     def __call__(self, y, y_pred, sample_weight=None):
         y = self.targets(y, y_pred)
@@ -82,6 +84,10 @@ class Outputs(Objective):
         if self.names is None:
             self._build(records, y_pred)
         self._track(records, y_pred)
+        if self._unknown_labels is not None:
+            self._unknown_labels.update_state(
+                [r.unknown for r in records if r.num_classes is not None]
+            )
         return self._losses(records), self._active(records)
 
     def labels(self, y, y_pred):
@@ -111,6 +117,10 @@ class Outputs(Objective):
         compile_loss = CompileLoss(checks, output_names=self._output_names)
         _total(compile_loss, self.labels(y, model.output), model.output)
 
+    def check_batches(self):
+        if self._unknown_labels is not None:
+            self._unknown_labels.check()
+
     def _check(self, recorder):
         allowed = ignored_classes(recorder.losses)
         missing = self.missing_label
@@ -124,14 +134,14 @@ class Outputs(Objective):
         return {**super().get_config(), "missing_label": self.missing_label}
 
     def _losses(self, records):
-        return [v for recorder, vs, _ in records for v in recorder.weigh(vs)]
+        return [v for r in records for v in r.recorder.weigh(r.values)]
 
     def _active(self, records):
         """An objective is absent where no sample has part in its loss."""
         flags = [
-            ops.ones((), "bool") if present is None else present
-            for _, values, present in records
-            for _ in values
+            ops.ones((), "bool") if r.present is None else r.present
+            for r in records
+            for _ in r.values
         ]
         return ops.stack(flags)
 
@@ -226,11 +236,11 @@ class Outputs(Objective):
         if len(records) > 1:
             outputs = [m.name.removesuffix("_loss") for m in trackers]
         else:
-            outputs = [recorder.output for recorder, *_ in records]
+            outputs = [r.recorder.output for r in records]
         lone = len(tree.flatten(y_pred)) == 1
         names = []
-        for output, (recorder, *_) in zip(outputs, records, strict=True):
-            losses = recorder.loss_names
+        for output, record in zip(outputs, records, strict=True):
+            losses = record.recorder.loss_names
             if len(losses) == 1:
                 names.append(output or losses[0])
             elif lone or output is None:
@@ -250,9 +260,20 @@ class Outputs(Objective):
                 if f"{name}_loss" not in known
             }
         self.metrics = [*shared, *self._own_trackers.values()]
+        self._count_unknown_labels(outputs, records)
+
+    def _count_unknown_labels(self, outputs, records):
+        found = [
+            (output, record.num_classes)
+            for output, record in zip(outputs, records, strict=True)
+            if record.num_classes is not None
+        ]
+        if found:
+            self._unknown_labels = UnknownLabels(*zip(*found, strict=True))
+            self.metrics.append(self._unknown_labels)
 
     def _track(self, records, y_pred):
-        values = [v for _, values, _ in records for v in values]
+        values = [v for r in records for v in r.values]
         for index, tracker in self._own_trackers.items():
             tracker.update_state(
                 unscale_loss_for_distribution(values[index]),

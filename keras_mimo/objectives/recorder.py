@@ -1,4 +1,6 @@
 import functools
+from typing import Any
+from typing import NamedTuple
 
 import keras
 from keras import ops
@@ -6,6 +8,27 @@ from keras import ops
 from keras_mimo import gradients
 from keras_mimo._keras import get_keras_mask
 from keras_mimo._keras import get_loss
+from keras_mimo.objectives.class_ids import count_classes
+from keras_mimo.objectives.class_ids import replace_unknown
+
+
+class Record(NamedTuple):
+    """What a recorder keeps of one call.
+
+    Args:
+        recorder: The `Recorder`.
+        values: List of the unweighted values of its losses.
+        present: Boolean scalar, whether a sample takes part, or `None` where
+            all do.
+        unknown: Scalar, how many labels are no classes.
+        num_classes: Integer, or `None` where labels are no class ids.
+    """
+
+    recorder: keras.losses.Loss
+    values: Any
+    present: Any
+    unknown: Any
+    num_classes: int | None
 
 
 class Recorder(keras.losses.Loss):
@@ -19,9 +42,7 @@ class Recorder(keras.losses.Loss):
         losses: List of losses (strings, functions, `keras.losses.Loss`) that
             apply to one output.
         weights: List of floats, one per loss.
-        sink: List that receives `(recorder, values, present)` at each call,
-            with one unweighted value per loss. `present` is a boolean scalar,
-            whether a sample takes part, or `None` where all do.
+        sink: List that receives a `Record` at each call.
         output: Name of the output, or `None` where it is not known.
         weigh_sum: Boolean. Whether the returned sum is weighted. `False` leaves
             it to Keras, which logs a loss before it weighs it.
@@ -37,12 +58,16 @@ class Recorder(keras.losses.Loss):
         self.weigh_sum = weigh_sum
 
     def __call__(self, y_true, y_pred, sample_weight=None):
+        num_classes = count_classes(self.losses, y_true, y_pred)
+        y_true, unknown = replace_unknown(
+            y_true, num_classes, ignored_classes(self.losses)
+        )
         values = [
             self._value(loss, name, y_true, y_pred, sample_weight)
             for loss, name in zip(self.losses, self.loss_names, strict=True)
         ]
         present = self._present(y_true, y_pred, sample_weight)
-        self.sink.append((self, values, present))
+        self.sink.append(Record(self, values, present, unknown, num_classes))
         return sum(self.weigh(values) if self.weigh_sum else values)
 
     def weigh(self, values):

@@ -146,3 +146,117 @@ def test_the_axis_of_the_classes():
     x = np.ones((3, 2), "float32")
     with pytest.raises(ValueError, match=r"0 to 1. Received: \[4\]"):
         model.fit(x, np.full((3, 5), 4), verbose=0)
+
+
+def batches(kind):
+    """A generator, since Keras finds its labels in the step only."""
+    kind = np.array(kind)
+    for start in range(0, len(kind), 2):
+        labels = kind[start : start + 2]
+        depth = np.ones((len(labels), 1), "float32")
+        yield (
+            np.ones((len(labels), 2), "float32"),
+            {
+                "kind": labels,
+                "depth": depth,
+            },
+        )
+
+
+class Subclassed(keras_mimo.BalancedModel):
+    """A model whose outputs are not known before it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.kind = layers.Dense(3)
+        self.depth = layers.Dense(1)
+
+    def call(self, x):
+        return {"kind": self.kind(x), "depth": self.depth(x)}
+
+
+def subclassed():
+    model = Subclassed()
+    model.compile("sgd", LOSSES, combiner="sum")
+    return model
+
+
+WAYS = {
+    "fit": lambda model, kind: model.fit(batches(kind), verbose=0),
+    "validation": lambda model, kind: model.fit(
+        batches([0, 1]), validation_data=batches(kind), verbose=0
+    ),
+    "evaluate": lambda model, kind: model.evaluate(batches(kind), verbose=0),
+    "train_on_batch": lambda model, kind: model.train_on_batch(
+        *next(batches(kind))
+    ),
+    "test_on_batch": lambda model, kind: model.test_on_batch(
+        *next(batches(kind))
+    ),
+}
+
+
+@pytest.mark.parametrize("make", [model_of, subclassed])
+@pytest.mark.parametrize("way", WAYS)
+def test_batches(way, make):
+    model = make()
+    WAYS[way](model, [0, 1])
+    with pytest.raises(
+        ValueError,
+        match=r"output 'kind' must be class ids from 0 to 2. "
+        r"Received: (\[-1, 5\]|2 other labels)",
+    ):
+        WAYS[way](model, [-1, 5])
+    # What one batch had wrong is not held against the next.
+    WAYS[way](model, [0, 1])
+
+
+@pytest.mark.parametrize(
+    "kind", [[[0], [7]], [0.0, NAN], [float("inf"), 0.0], [0.0, 0.5]]
+)
+def test_labels_of_other_forms(kind):
+    with pytest.raises(ValueError, match="Received: 1 other labels"):
+        model_of().fit(batches(kind), verbose=0)
+
+
+def test_labels_of_an_epoch_are_counted():
+    with pytest.raises(ValueError, match="Received: 2 other labels"):
+        # Validation resets metrics before the epoch is over.
+        model_of().fit(
+            batches([-1, 1, 2, 3]), validation_data=batches([0, 1]), verbose=0
+        )
+
+
+def test_arrays_to_validate_with_are_checked_before_training():
+    model = model_of()
+    before = ops.convert_to_numpy(model.weights[0]).copy()
+    (good, bad) = (next(batches(kind)) for kind in ([0, 1], [0, 3]))
+    with pytest.raises(ValueError, match=r"Received: \[3\]"):
+        model.fit(*good, validation_data=bad, verbose=0)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(model.weights[0]), before
+    )
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int64", "float16"])
+def test_dtypes_of_class_ids(dtype):
+    model = model_of()
+    model.fit(batches(np.array([0, 2], dtype)), verbose=0)
+    with pytest.raises(ValueError, match="Received: 1 other labels"):
+        model.fit(batches(np.array([0, 3], dtype)), verbose=0)
+
+
+def test_batches_with_labels_that_are_left_out():
+    loss = {"kind": SPARSE(True, ignore_class=-1), "depth": "mse"}
+    model_of(loss=loss).fit(batches([0, -1]), verbose=0)
+    objectives = keras_mimo.Outputs(missing_label={"kind": -1})
+    model_of(objectives=objectives).fit(batches([0, -1]), verbose=0)
+
+
+def test_the_count_is_not_logged():
+    model = model_of()
+    history = model.fit(batches([0, 1]), verbose=0).history
+    logs = model.evaluate(batches([0, 1]), return_dict=True, verbose=0)
+    plain = {"loss", "kind_loss", "depth_loss"}
+    assert set(logs) == plain
+    assert set(history) == plain | {"kind_weight", "depth_weight"}
