@@ -44,6 +44,9 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(
         description="Accuracy of the quick start in half precision."
     )
+    parser.add_argument(
+        "--combiners", nargs="+", choices=COMBINERS, default=COMBINERS
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args(arguments)
@@ -51,10 +54,12 @@ def main(arguments=None):
     print(f"{machine()}\n{options.seeds} seeds, accuracy in %\n")
     print("| combiner | policy | " + " | ".join(OUTPUTS) + " |")
     print("| --- | --- |" + " ---: |" * len(OUTPUTS))
-    for name, combiner in COMBINERS.items():
+    for name in options.combiners:
         for policy in POLICIES:
             runs = [
-                accuracies(combiner(), policy, seed, options.epochs, data)
+                accuracies(
+                    COMBINERS[name](), policy, seed, options.epochs, data
+                )
                 for seed in range(options.seeds)
             ]
             cells = map(mean_and_spread, 100 * np.transpose(runs))

@@ -70,7 +70,9 @@ class MultimodalModel(FunctionalBalancedModel):
         """Exports the fused output, as `keras.Model.export()` would all.
 
         The outputs of the modalities serve training and are left out. What is
-        exported takes inputs, and returns outputs, by their names.
+        exported takes inputs, and returns outputs, by their names. (Not so the
+        outputs of ONNX from PyTorch, which have numbers. From the others, an
+        output with the name of an input is called `<name>_output`.)
 
         Args:
             filepath: As in `BalancedModel.export()`, like the arguments up to
@@ -93,6 +95,13 @@ class MultimodalModel(FunctionalBalancedModel):
                     f"Received: outputs={outputs!r}"
                 )
             kept = {outputs: self.output[outputs]}
+        if format == "onnx":
+            # Names are unique there, also among inputs and outputs.
+            taken = {tensor.name for tensor in self.inputs}
+            kept = {
+                f"{name}_output" if name in taken else name: output
+                for name, output in kept.items()
+            }
         export_model(
             plain_model(self, kept),
             filepath,

@@ -81,6 +81,19 @@ def test_weights_do_not_depend_on_the_scale_of_the_losses(policy, scale):
     np.testing.assert_allclose(*weights, atol=tolerance)
 
 
+@pytest.mark.parametrize("scale", [1e-16, 1e18])
+def test_squares_of_gradients_fit_float32(scale):
+    weights = [weights_at("float32", factor) for factor in (1.0, scale)]
+    np.testing.assert_allclose(*weights, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-28, 1e28])
+def test_without_a_gramian_objectives_are_summed_or_averaged(scale):
+    """Squares that are no numbers, or 0, balance nothing."""
+    weights = weights_at("float32", scale)
+    np.testing.assert_allclose(weights, 1.0 if scale > 1 else 1 / 3, rtol=1e-6)
+
+
 def weights_at(policy, factor):
     """The weights of the first step that is not skipped."""
     keras.utils.set_random_seed(0)

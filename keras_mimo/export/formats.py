@@ -7,9 +7,10 @@ from pathlib import Path
 
 import keras
 
-# What Keras writes with TensorFlow only, or with PyTorch for one batch size.
+# What Keras writes with TensorFlow only, or with PyTorch for one batch size;
+# and ONNX on JAX, which takes it a package with dozens of dependencies.
 BY_TENSORFLOW = {
-    "jax": ("litert", "openvino"),
+    "jax": ("litert", "onnx", "openvino"),
     "torch": ("litert", "openvino", "tf_saved_model"),
 }
 SCRIPT = """
@@ -20,6 +21,9 @@ import keras_mimo
 
 _, source, target, format, verbose = sys.argv
 model = keras.saving.load_model(source, compile=False)
+if hasattr(model, "output_names"):
+    # Keras exports no model to ONNX that was never called.
+    model(model.input)
 keras.Model.export(model, target, format=format, verbose=verbose == "True")
 """
 
@@ -34,8 +38,8 @@ def export_model(
 ):
     """`keras.Model.export()`, which writes more formats on JAX and PyTorch.
 
-    Keras writes no SavedModel there, or no LiteRT or OpenVINO file for any
-    batch size. For these the model goes as a `.keras` file to a process in
+    Keras writes no SavedModel there, or no ONNX, LiteRT or OpenVINO file for
+    any batch size. For these the model goes as a `.keras` file to a process in
     which the backend is TensorFlow, which must be installed. (Layers of your
     own must be importable there, so not be defined in a script.)
 

@@ -48,6 +48,33 @@ for name, value in served.serve(data["tasks"]).items():
 """
 
 
+SERVE_FILES = """
+import sys
+
+sys.modules["keras_mimo"] = None
+import numpy as np
+import onnxruntime
+import openvino
+
+data = dict(np.load("data.npz"))
+kept = {"fused": ["fused"], "all": ["accel", "fused", "gyro"]}
+for name, outputs in kept.items():
+    session = onnxruntime.InferenceSession(f"{name}.onnx")
+    # Its default is half precision, on processors that have it.
+    compiled = openvino.compile_model(
+        f"{name}.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    assert {i.name for i in session.get_inputs()} == {"accel", "gyro"}
+    for samples in (7, 1):
+        x = {i: data[i][:samples] for i in ("accel", "gyro")}
+        expected = [data["predicted_" + o][:samples] for o in outputs]
+        # Dicts are in the order of their keys.
+        for served in (session.run(None, x), list(compiled(x).values())):
+            for value, wanted in zip(served, expected, strict=True):
+                np.testing.assert_allclose(value, wanted, atol=1e-5)
+"""
+
+
 def readings():
     rng = np.random.default_rng(1)
     return {
@@ -65,6 +92,16 @@ def trained_two_sensors():
     )
     model.fit(readings(), np.arange(7) % 3, epochs=3, verbose=0)
     return model
+
+
+def serve(script, folder):
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def tasks():
@@ -89,13 +126,21 @@ def test_saved_models_are_served_elsewhere(tmp_path):
     }
     predicted = {f"predicted_{name}": v for name, v in predicted.items()}
     np.savez(tmp_path / "data.npz", tasks=x["gyro"], **x, **predicted)
-    done = subprocess.run(
-        [sys.executable, "-c", SERVE],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    serve(SERVE, tmp_path)
+
+
+@pytest.mark.slow
+def test_files_for_onnx_and_openvino_are_served_elsewhere(tmp_path):
+    model = trained_two_sensors()
+    for outputs in ("fused", "all"):
+        path = str(tmp_path / outputs)
+        model.export(f"{path}.onnx", "onnx", outputs=outputs, verbose=False)
+        model.export(f"{path}.xml", "openvino", outputs=outputs, verbose=False)
+    x = readings()
+    predicted = model.predict(x, verbose=0)
+    predicted = {f"predicted_{name}": v for name, v in predicted.items()}
+    np.savez(tmp_path / "data.npz", **x, **predicted)
+    serve(SERVE_FILES, tmp_path)
 
 
 @pytest.mark.slow
