@@ -14,6 +14,7 @@ from keras_mimo.objectives.class_ids import check_class_ids
 from keras_mimo.objectives.class_ids import replace_unknown
 from keras_mimo.objectives.missing_labels import missing_values
 from keras_mimo.objectives.outputs import Outputs
+from keras_mimo.objectives.recorder import Labels
 from keras_mimo.objectives.recorder import Record
 from keras_mimo.objectives.recorder import Recorder
 from keras_mimo.objectives.recorder import ignored_classes
@@ -226,9 +227,7 @@ class ClassGroups(Outputs):
         """The labels, and which groups samples belong to.
 
         Returns:
-            Labels, with 0 for those that are no classes nor `ignored`; groups,
-            of shape `(..., num_groups)`; how many labels are no classes; and
-            the number of classes, `None` if labels are no class ids.
+            `Labels`, and a tensor of shape `(..., num_groups)`.
         """
         if self._assignment is None:
             # One output for two classes: a probability.
@@ -236,10 +235,10 @@ class ClassGroups(Outputs):
             self._create_assignment()
         same_rank = len(y.shape) == len(y_pred.shape)
         if same_rank and y.shape[-1] == self.num_classes:
-            return y, self._assignment.of_indicators(y), 0, None
+            return Labels(y, y, None, 0), self._assignment.of_indicators(y)
         groups = self._assignment(ops.squeeze(y, -1) if same_rank else y)
-        y, unknown = replace_unknown(y, self.num_classes, ignored)
-        return y, groups, unknown, self.num_classes
+        known, unknown = replace_unknown(y, self.num_classes, ignored)
+        return Labels(y, known, self.num_classes, unknown), groups
 
     def _build(self, records, y_pred):
         super()._build(records, y_pred)
@@ -296,9 +295,10 @@ class _GroupRecorder(Recorder):
         self._objective = objective
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        y_true, members, unknown, num_classes = self._objective.members(
+        labels, members = self._objective.members(
             y_true, y_pred, ignored_classes(self.losses)
         )
+        y_true = labels.known
         terms = sum(
             weight * _per_sample(loss, y_true, y_pred, sample_weight)
             for loss, weight in zip(self.losses, self.weights, strict=True)
@@ -317,7 +317,7 @@ class _GroupRecorder(Recorder):
         if whole is not counts:
             parts = totals / ops.where(whole > 0, whole, 1.0)
         values = _GroupLosses(parts, whole, means, counts)
-        self.sink.append(Record(self, values, None, unknown, num_classes))
+        self.sink.append(Record(self, values, None, labels))
         values = [
             self._value(loss, name, y_true, y_pred, sample_weight)
             for loss, name in zip(self.losses, self.loss_names, strict=True)

@@ -68,13 +68,17 @@ def replace_unknown(y, num_classes, allowed=()):
         return y, 0
     y = ops.convert_to_tensor(y)
     dtype = keras.backend.standardize_dtype(y.dtype)
+    is_float = "float" in dtype
     # Narrow integers can't be compared with the number of classes.
-    narrow = "float" not in dtype and dtype != "int64"
-    ids = ops.cast(y, "int32") if narrow else y
-    known = _are_classes(ids, num_classes, allowed)
+    if not is_float and dtype != "int64":
+        y = ops.cast(y, "int32")
+    known = _are_classes(y, num_classes, allowed)
     unknown = ops.sum(ops.cast(ops.logical_not(known), "int32"))
     # What losses and metrics do out of range depends on the backend.
-    return ops.where(known, y, ops.zeros_like(y)), unknown
+    if is_float:
+        return ops.where(known, y, ops.zeros_like(y)), unknown
+    # A product is quicker, on PyTorch, than a choice.
+    return y * ops.cast(known, y.dtype), unknown
 
 
 def count_classes(losses, y_true, y_pred):

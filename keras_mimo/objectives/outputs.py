@@ -86,7 +86,11 @@ class Outputs(Objective):
         self._track(records, y_pred)
         if self._unknown_labels is not None:
             self._unknown_labels.update_state(
-                [r.unknown for r in records if r.num_classes is not None]
+                [
+                    r.labels.unknown
+                    for r in records
+                    if r.labels.num_classes is not None
+                ]
             )
         return self._losses(records), self._active(records)
 
@@ -264,9 +268,9 @@ class Outputs(Objective):
 
     def _count_unknown_labels(self, outputs, records):
         found = [
-            (output, record.num_classes)
+            (output, record.labels.num_classes)
             for output, record in zip(outputs, records, strict=True)
-            if record.num_classes is not None
+            if record.labels.num_classes is not None
         ]
         if found:
             self._unknown_labels = UnknownLabels(*zip(*found, strict=True))

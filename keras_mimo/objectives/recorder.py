@@ -12,6 +12,22 @@ from keras_mimo.objectives.class_ids import count_classes
 from keras_mimo.objectives.class_ids import replace_unknown
 
 
+class Labels(NamedTuple):
+    """The labels of an output, and what is wrong with them.
+
+    Args:
+        given: The labels.
+        known: The labels, with a class for what is none.
+        num_classes: Integer, or `None` where labels are no class ids.
+        unknown: Scalar, how many are no classes.
+    """
+
+    given: Any
+    known: Any
+    num_classes: int | None
+    unknown: Any
+
+
 class Record(NamedTuple):
     """What a recorder keeps of one call.
 
@@ -20,15 +36,13 @@ class Record(NamedTuple):
         values: List of the unweighted values of its losses.
         present: Boolean scalar, whether a sample takes part, or `None` where
             all do.
-        unknown: Scalar, how many labels are no classes.
-        num_classes: Integer, or `None` where labels are no class ids.
+        labels: `Labels`.
     """
 
     recorder: keras.losses.Loss
     values: Any
     present: Any
-    unknown: Any
-    num_classes: int | None
+    labels: Labels
 
 
 class Recorder(keras.losses.Loss):
@@ -58,17 +72,28 @@ class Recorder(keras.losses.Loss):
         self.weigh_sum = weigh_sum
 
     def __call__(self, y_true, y_pred, sample_weight=None):
+        given = y_true
         num_classes = count_classes(self.losses, y_true, y_pred)
-        y_true, unknown = replace_unknown(
-            y_true, num_classes, ignored_classes(self.losses)
-        )
+        y_true, unknown = self._known_labels(y_true, num_classes)
         values = [
             self._value(loss, name, y_true, y_pred, sample_weight)
             for loss, name in zip(self.losses, self.loss_names, strict=True)
         ]
         present = self._present(y_true, y_pred, sample_weight)
-        self.sink.append(Record(self, values, present, unknown, num_classes))
+        labels = Labels(given, y_true, num_classes, unknown)
+        self.sink.append(Record(self, values, present, labels))
         return sum(self.weigh(values) if self.weigh_sum else values)
+
+    def _known_labels(self, y_true, num_classes):
+        """The labels with a class for what is none, and its number."""
+        allowed = ignored_classes(self.losses)
+        for record in self.sink:
+            given, known, classes, _ = record.labels
+            others = ignored_classes(record.recorder.losses)
+            if given is y_true and (classes, others) == (num_classes, allowed):
+                # One label for several outputs is looked at once.
+                return known, 0
+        return replace_unknown(y_true, num_classes, allowed)
 
     def weigh(self, values):
         """The objectives: each loss times its weight."""
