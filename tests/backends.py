@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+# The version, as far as Keras' own abilities depend on it.
+KERAS = tuple(int(part) for part in keras.__version__.split(".")[:2])
 MODES = {
     "tensorflow": ("eager", "graph", "xla"),
     "jax": ("eager", "jit"),

@@ -19,7 +19,9 @@ def run(script, *arguments, cwd):
         **os.environ,
         "KERAS_BACKEND": keras.backend.backend(),
         # The package under test, installed or not.
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(
+            [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        ),
         "PYTHONIOENCODING": "utf-8",
     }
     return subprocess.run(
