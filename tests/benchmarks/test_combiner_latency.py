@@ -1,14 +1,13 @@
 import importlib.metadata
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.scripts import printed
+from tests.scripts import run
+from tests.scripts import table
+
 # Of rows, of the Gramian, and one that K = 2 is too few for.
 METHODS = ["Mean", "MGDA", "Krum"]
 
@@ -17,25 +16,18 @@ METHODS = ["Mean", "MGDA", "Krum"]
 def test_table_and_json_are_complete(tmp_path):
     """In a process of its own: the script binds itself to one core."""
     output = tmp_path / "results.json"
-    command = [sys.executable, ROOT / "benchmarks" / "combiner_latency.py"]
-    command += ["--methods", *METHODS, "--objectives", "2", "4"]
-    command += ["--rounds", "2", "--seeds", "7", "--output", output]
-    search_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": search_path},
-        capture_output=True,
-        text=True,
+    text = printed(
+        "benchmarks/combiner_latency.py",
+        *("--methods", *METHODS, "--objectives", 2, 4),
+        *("--rounds", 2, "--seeds", 7, "--output", output),
     )
-    assert process.returncode == 0, process.stderr
 
-    machine, seeds = process.stdout.splitlines()[:2]
+    machine, seeds = text.splitlines()[:2]
     version = importlib.metadata.version("torchjd")
     assert keras.__version__ in machine.split(" · ")
     assert version in machine.split(" · ")
     assert "[7]" in seeds
-    table = [line for line in process.stdout.splitlines() if line[:1] == "|"]
-    head, _, *rows = ([c.strip() for c in r.split("|")[1:-1]] for r in table)
+    head, rows = table(text)
     assert head == ["method", "rows", "K = 2", "K = 4"]
     kinds = [[m, p] for m in METHODS for p in ("random", "opposing")]
     assert [row[:2] for row in rows] == kinds
@@ -74,15 +66,10 @@ def test_table_and_json_are_complete(tmp_path):
 
 @pytest.mark.slow
 def test_nothing_is_written_unasked(tmp_path):
-    command = [sys.executable, ROOT / "benchmarks" / "combiner_latency.py"]
-    command += ["--methods", "Sum", "--objectives", "2"]
-    search_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.run(
-        command,
+    process = run(
+        "benchmarks/combiner_latency.py",
+        *("--methods", "Sum", "--objectives", 2),
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": search_path},
-        capture_output=True,
-        text=True,
     )
     assert process.returncode == 2
     assert "invalid choice: 'Sum'" in process.stderr

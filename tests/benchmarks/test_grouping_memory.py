@@ -1,35 +1,22 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.scripts import printed
+from tests.scripts import table
 
 
 @pytest.mark.slow
 def test_table_is_complete():
     """In a process of its own, whose memory it measures."""
-    command = [sys.executable, ROOT / "benchmarks" / "grouping_memory.py"]
-    command += ["--classes", "8", "--samples", "2", "--groups", "2"]
-    command += ["--units", "16", "8", "--projection", "64"]
-    search_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": search_path},
-        capture_output=True,
-        text=True,
+    text = printed(
+        "benchmarks/grouping_memory.py",
+        *("--classes", 8, "--samples", 2, "--groups", 2),
+        *("--units", 16, 8, "--projection", 64),
     )
-    assert process.returncode == 0, process.stderr
-
-    lines = process.stdout.splitlines()
-    assert lines[0].startswith(
+    assert text.startswith(
         f"{keras.backend.backend()} · 8 classes · {768 * 16 + 16 * 8 + 24} "
     )
-    table = [line for line in lines if line[:1] == "|"]
-    head, _, *rows = ([c.strip() for c in r.split("|")[1:-1]] for r in table)
+    head, rows = table(text)
     assert [r[0] for r in rows] == [
         "all variables, projected to 64",
         "last layer, exact",

@@ -1,40 +1,25 @@
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.fashion_mnist import write_easy
+from tests.scripts import printed
+from tests.scripts import table
 
-ROOT = Path(__file__).parents[2]
 METHODS = ["CE", "LA", "GBG, LA", "frequency groups, LA", "GBG, LA + BCL"]
-
-
-def run(script, *arguments):
-    search_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / script, *arguments],
-        env={**os.environ, "PYTHONPATH": search_path},
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr
-    table = [line for line in process.stdout.splitlines() if line[:1] == "|"]
-    head, _, *rows = ([c.strip() for c in r.split("|")[1:-1]] for r in table)
-    return head, rows
 
 
 @pytest.mark.slow
 def test_methods_for_long_tails(tmp_path):
     output = tmp_path / "results.json"
-    head, rows = run(
-        "long_tail.py",
-        *("--tasks", "fashion", "--seeds", "1", "--epochs", "12"),
-        *("--data", write_easy(tmp_path), "--output", output),
-        *("--methods", *METHODS),
+    head, rows = table(
+        printed(
+            "benchmarks/long_tail.py",
+            *("--tasks", "fashion", "--seeds", 1, "--epochs", 12),
+            *("--data", write_easy(tmp_path), "--output", output),
+            *("--methods", *METHODS),
+        )
     )
     assert head[:5] == ["method", "balanced", "head", "medium", "tail"]
     assert [row[0] for row in rows] == METHODS
@@ -55,8 +40,11 @@ def test_methods_for_long_tails(tmp_path):
 
 @pytest.mark.slow
 def test_cost_of_groups():
-    head, rows = run(
-        "group_cost.py", "--models", "mlp", "--groups", "2", "--rounds", "1"
+    head, rows = table(
+        printed(
+            "benchmarks/group_cost.py",
+            *("--models", "mlp", "--groups", 2, "--rounds", 1),
+        )
     )
     assert head[3:] == ["exact", "every 8", "last block"]
     ((model, count, plain, *cells),) = rows

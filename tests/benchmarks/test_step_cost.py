@@ -1,13 +1,11 @@
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.scripts import printed
+from tests.scripts import table
+
 COLUMNS = [
     "MIMO",
     "Sum",
@@ -26,20 +24,13 @@ NO_TARGET = ("FAMO", "MGDA every 8")
 def test_table_and_json_are_complete(tmp_path):
     """In a process of its own: the script binds itself to one core."""
     output = tmp_path / "results.json"
-    command = [sys.executable, ROOT / "benchmarks" / "step_cost.py"]
-    command += ["--models", "mlp", "--objectives", "2", "--rounds", "1"]
-    search_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.run(
-        [*command, "--output", output],
-        env={**os.environ, "PYTHONPATH": search_path},
-        capture_output=True,
-        text=True,
+    head, (row,) = table(
+        printed(
+            "benchmarks/step_cost.py",
+            *("--models", "mlp", "--objectives", 2, "--rounds", 1),
+            *("--output", output),
+        )
     )
-    assert process.returncode == 0, process.stderr
-
-    table = [line for line in process.stdout.splitlines() if line[:1] == "|"]
-    assert len(table) == 3
-    head, _, row = ([c.strip() for c in r.split("|")[1:-1]] for r in table)
     assert head[:11] == ["K", "plain ms", *COLUMNS]
     assert row[0] == "2"
     assert len(row) == len(head)

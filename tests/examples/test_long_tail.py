@@ -2,14 +2,14 @@ import re
 
 from matplotlib import image
 
-from tests.examples.test_quickstart import run
 from tests.fashion_mnist import write_easy
+from tests.scripts import run
 
 
 def test_the_table_is_complete_and_a_picture_is_drawn(tmp_path):
     arguments = ["--seeds", "1", "--epochs", "12", "--output", tmp_path / "out"]
     arguments += ["--data", write_easy(tmp_path)]
-    process = run("long_tail.py", *arguments, cwd=tmp_path)
+    process = run("examples/long_tail.py", *arguments, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     rows = [x for x in process.stdout.splitlines() if x.startswith("| ")]
     names = [row.split("|")[1].strip() for row in rows]
@@ -33,6 +33,6 @@ def test_the_table_is_complete_and_a_picture_is_drawn(tmp_path):
 
 
 def test_too_few_epochs(tmp_path):
-    process = run("long_tail.py", "--epochs", "5", cwd=tmp_path)
+    process = run("examples/long_tail.py", "--epochs", "5", cwd=tmp_path)
     assert process.returncode == 2
     assert "--epochs at least 6" in process.stderr

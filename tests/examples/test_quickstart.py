@@ -1,8 +1,4 @@
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,28 +6,7 @@ import pytest
 from matplotlib import image
 
 import keras_mimo
-
-ROOT = Path(__file__).parents[2]
-
-
-def run(script, *arguments, cwd):
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": keras.backend.backend(),
-        # The package under test, installed or not.
-        "PYTHONPATH": os.pathsep.join(
-            [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        ),
-        "PYTHONIOENCODING": "utf-8",
-    }
-    return subprocess.run(
-        [sys.executable, ROOT / "examples" / script, *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=600,
-    )
+from tests.scripts import run
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +16,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def printed(folder):
-    process = run("quickstart.py", "--seeds", "1", "--epochs", "1", cwd=folder)
+    process = run(
+        "examples/quickstart.py", "--seeds", "1", "--epochs", "1", cwd=folder
+    )
     assert process.returncode == 0, process.stderr
     return process.stdout
 
@@ -117,13 +94,17 @@ def test_the_serving_process_cannot_import_the_package(tmp_path):
     ):
         cls(inputs, outputs).save(tmp_path / "model.keras")
         process = run(
-            "serve.py", "model.keras", "x.npz", "logits.npy", cwd=tmp_path
+            "examples/serve.py",
+            "model.keras",
+            "x.npz",
+            "logits.npy",
+            cwd=tmp_path,
         )
         assert (process.returncode == 0) == readable, process.stderr
 
 
 @pytest.mark.parametrize("option", ["--seeds", "--epochs"])
 def test_nothing_to_run(option, tmp_path):
-    process = run("quickstart.py", option, "0", cwd=tmp_path)
+    process = run("examples/quickstart.py", option, "0", cwd=tmp_path)
     assert process.returncode == 2
     assert "must be at least 1" in process.stderr

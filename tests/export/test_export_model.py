@@ -158,7 +158,7 @@ def test_other_formats_are_served_elsewhere(format, suffix, tmp_path):
         return
     if format == "openvino" and KERAS < (3, 13):
         # It asks for a part of openvino that is there no more.
-        with pytest.raises((ImportError, RuntimeError), match=".runtime'"):
+        with pytest.raises((ImportError, RuntimeError), match=r"\.runtime'"):
             export("fused")
         return
     export("fused")
