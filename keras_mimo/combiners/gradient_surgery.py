@@ -43,7 +43,8 @@ class GradientSurgeryCombiner(BalancedGradientCombiner):
         """
         matrix, lengths, positive = cosines(gramian, active)
         orders = self._orders(training)
-        rows = ops.diag(ops.where(positive, lengths, 0.0))
+        identity = ops.eye(lengths.shape[0], dtype=lengths.dtype)
+        rows = identity * ops.where(positive, lengths, 0.0)
         rows = ops.broadcast_to(rows, orders.shape)
         columns = ops.arange(orders.shape[-1], dtype="int32")
         meetings = positive[:, None] & positive[None, :]

@@ -43,4 +43,6 @@ class UPGradCombiner(PreferenceCombiner):
 
     def call(self, losses, gramian=None, active=None, training=True):
         shares = self.shares(active, gramian.dtype)
-        return ops.sum(dual_cone(gramian, ops.diag(shares), active), axis=0)
+        # No `diag`: XLA does not compile that of Keras 3.12 on TensorFlow.
+        each = shares * ops.eye(shares.shape[0], dtype=shares.dtype)
+        return ops.sum(dual_cone(gramian, each, active), axis=0)
