@@ -7,7 +7,7 @@ from tests.fashion_mnist import write_easy
 from tests.scripts import printed
 from tests.scripts import table
 
-METHODS = ["CE", "LA", "GBG, LA", "frequency groups, LA", "GBG, LA + BCL"]
+METHODS = ["CE", "frequency groups, LA", "GBG, LA + BCL"]
 
 
 @pytest.mark.slow
@@ -50,7 +50,4 @@ def test_cost_of_groups():
     ((model, count, plain, *cells),) = rows
     assert (model, count) == ("MLP", "2")
     assert float(plain) > 0
-    ratios = [float(cell.split(" ")[0]) for cell in cells]
-    # Two backward passes in every step are dearer than one in most.
-    assert ratios[0] > ratios[1] > 0
-    assert ratios[2] > 0
+    assert all(float(cell.split(" ")[0]) > 0 for cell in cells)

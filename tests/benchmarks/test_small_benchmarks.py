@@ -25,15 +25,14 @@ def test_half_precision():
 
 @pytest.mark.slow
 def test_many_objectives():
-    head, rows = table(
+    head, (row,) = table(
         printed(
             "benchmarks/many_objectives.py",
-            *("--objectives", 2, 3, "--rounds", 1),
+            *("--objectives", 2, "--rounds", 1),
         )
     )
     assert head == ["objectives", "plain", "MIMO", "MGDA"]
-    assert [row[0] for row in rows] == ["2", "3"]
-    for row in rows:
-        for cell in row[1:]:
-            low, high = (float(part) for part in cell.split(" to "))
-            assert 0 <= low == high
+    assert row[0] == "2"
+    for cell in row[1:]:
+        low, high = (float(part) for part in cell.split(" to "))
+        assert 0 <= low == high

@@ -1,4 +1,5 @@
 import re
+import sys
 
 import keras
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from matplotlib import image
 
 import keras_mimo
+from tests.scripts import ROOT
 from tests.scripts import run
 
 
@@ -104,7 +106,11 @@ def test_the_serving_process_cannot_import_the_package(tmp_path):
 
 
 @pytest.mark.parametrize("option", ["--seeds", "--epochs"])
-def test_nothing_to_run(option, tmp_path):
-    process = run("examples/quickstart.py", option, "0", cwd=tmp_path)
-    assert process.returncode == 2
-    assert "must be at least 1" in process.stderr
+def test_nothing_to_run(option, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    import quickstart
+
+    monkeypatch.setattr(sys, "argv", ["quickstart.py", option, "0"])
+    with pytest.raises(SystemExit):
+        quickstart.main()
+    assert "must be at least 1" in capsys.readouterr().err
