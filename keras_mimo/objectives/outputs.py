@@ -68,6 +68,7 @@ class Outputs(Objective):
         self._records = []
         self._own_trackers = {}
         self._unknown_labels = None
+        self._label_checks = None
 
     def __call__(self, y, y_pred, sample_weight=None):
         y = self.targets(y, y_pred)
@@ -113,13 +114,17 @@ class Outputs(Objective):
     def check_labels(self, y, model):
         if y is None or self._output_names is None:
             return
-        recorders, _ = self._recorded(model.output)
-        checks = tree.map_structure(
-            lambda recorder: recorder and self._check(recorder), recorders
-        )
-        # Keras finds the labels of each output, as it will in training.
-        compile_loss = CompileLoss(checks, output_names=self._output_names)
-        _total(compile_loss, self.labels(y, model.output), model.output)
+        if self._label_checks is None:
+            recorders, _ = self._recorded(model.output)
+            checks = tree.map_structure(
+                lambda recorder: recorder and self._check(recorder), recorders
+            )
+            # Keras finds the labels of each output, as it will in training.
+            self._label_checks = CompileLoss(
+                checks, output_names=self._output_names
+            )
+        labels = self.labels(y, model.output)
+        _total(self._label_checks, labels, model.output)
 
     def check_batches(self):
         if self._unknown_labels is not None:
