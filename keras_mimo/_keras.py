@@ -1,7 +1,7 @@
 """The Keras internals this package leans on, gathered in one place."""
 
-from keras.src.backend import get_keras_mask
-from keras.src.backend import set_keras_mask
+from keras.src.backend.common.masking import get_keras_mask
+from keras.src.backend.common.masking import set_keras_mask
 from keras.src.losses.loss import scale_loss_for_distribution
 from keras.src.losses.loss import unscale_loss_for_distribution
 from keras.src.models.functional import Functional
