@@ -15,10 +15,16 @@ __all__ = [
     "Functional",
     "get_keras_mask",
     "get_loss",
+    "loss_options",
     "scale_loss_for_distribution",
     "set_keras_mask",
     "unscale_loss_for_distribution",
 ]
+
+
+def loss_options(loss):
+    """The options of the function that a loss wraps."""
+    return getattr(loss, "_fn_kwargs", {})
 
 
 def without_reduction(loss):

@@ -90,6 +90,12 @@ class TrainingStep(keras.Model):
         else:
             gradients.engine().symbolic_build(self, iterator, data_batch)
 
+    def _initialize_ddp(self):
+        # Keras 3.16 calls it, on PyTorch, to average gradients between
+        # processes: a step with a combiner does that itself.
+        if self._balanced is None:
+            super()._initialize_ddp()
+
     def _known_output_names(self):
         """Output names of a functional model; `None` before others run."""
         names = getattr(self, "output_names", None)

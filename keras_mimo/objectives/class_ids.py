@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_mimo._keras import get_loss
+from keras_mimo._keras import loss_options
 from keras_mimo.losses.class_count_loss import ClassCountLoss
 from keras_mimo.losses.targets import are_one_hot
 
@@ -95,8 +96,7 @@ def count_classes(losses, y_true, y_pred):
     for loss in losses:
         loss = get_loss(loss, y_true, y_pred)
         if _takes_class_ids(loss, y_true, y_pred):
-            axis = getattr(loss, "_fn_kwargs", {}).get("axis", -1)
-            return y_pred.shape[axis]
+            return y_pred.shape[loss_options(loss).get("axis", -1)]
     return None
 
 

@@ -8,6 +8,7 @@ from keras import ops
 from keras_mimo import gradients
 from keras_mimo._keras import get_keras_mask
 from keras_mimo._keras import get_loss
+from keras_mimo._keras import loss_options
 from keras_mimo.objectives.class_ids import count_classes
 from keras_mimo.objectives.class_ids import replace_unknown
 
@@ -140,6 +141,8 @@ class Recorder(keras.losses.Loss):
 def ignored_classes(losses):
     """The class ids that losses leave out."""
     found = {getattr(loss, "ignore_class", None) for loss in losses}
+    # Keras 3.16 has no such attribute.
+    found |= {loss_options(loss).get("ignore_class") for loss in losses}
     return found - {None}
 
 
