@@ -110,7 +110,21 @@ def make_train_function(model, make):
         due = int(non_trainable[place]) == 0
         return steps[due](state, data)
 
-    model.train_function = model._make_function(step)
+    def train_function(state, iterator):
+        logs, state = step(state, next(iterator))
+        try:
+            for _ in range(model.steps_per_execution - 1):
+                logs, state = step(state, next(iterator))
+        except StopIteration:
+            pass
+        return logs, state
+
+    model.train_function = train_function
+
+
+def symbolic_build(model, iterator, data_batch):
+    """Builds a model's objectives, combiner and optimizer, as Keras does."""
+    keras.Model._maybe_symbolic_build(model, iterator, data_batch)
 
 
 def with_reach(train_step):
