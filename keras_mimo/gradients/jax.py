@@ -86,6 +86,9 @@ def make_train_function(model, make):
     make()
     if model.run_eagerly or not model.jit_compile:
         return
+    if model.steps_per_execution > 1:
+        # To wait after each step is what several at once are to avoid.
+        return
     shardings = None
     if keras.distribution.distribution() is not None:
         shardings = (None, model._get_state_sharding_spec())
@@ -110,16 +113,7 @@ def make_train_function(model, make):
         due = int(non_trainable[place]) == 0
         return steps[due](state, data)
 
-    def train_function(state, iterator):
-        logs, state = step(state, next(iterator))
-        try:
-            for _ in range(model.steps_per_execution - 1):
-                logs, state = step(state, next(iterator))
-        except StopIteration:
-            pass
-        return logs, state
-
-    model.train_function = train_function
+    model.train_function = lambda state, iterator: step(state, next(iterator))
 
 
 def symbolic_build(model, iterator, data_batch):

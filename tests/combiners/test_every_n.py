@@ -130,6 +130,23 @@ def test_every_step_is_as_without_the_wrapper():
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+def test_several_steps_per_execution():
+    if keras.backend.backend() == "torch":
+        model = compiled(EveryN(MGDACombiner()), steps_per_execution=4)
+        with pytest.raises(ValueError, match="`steps_per_execution` must be 1"):
+            model.fit(*data(), **OPTIONS)
+        return
+    weights = []
+    for steps in (1, 4):
+        # Six batches: the second execution is cut short.
+        model = compiled(EveryN(MGDACombiner(), n=3), steps_per_execution=steps)
+        model.fit(*data(), epochs=2, **OPTIONS)
+        assert int(model.optimizer.iterations) == 12
+        weights.append(model.get_weights())
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 def test_between_the_solutions_the_update_is_that_of_the_kept_weights():
     x, y = data()
     model = compiled(EveryN(MGDACombiner(), n=2))
