@@ -295,14 +295,15 @@ class _GroupRecorder(Recorder):
         self._objective = objective
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        labels, members = self._objective.members(
-            y_true, y_pred, ignored_classes(self.losses)
-        )
-        y_true = labels.known
-        terms = sum(
-            weight * _per_sample(loss, y_true, y_pred, sample_weight)
-            for loss, weight in zip(self.losses, self.weights, strict=True)
-        )
+        with self._explained(self.name, y_true, y_pred, sample_weight):
+            labels, members = self._objective.members(
+                y_true, y_pred, ignored_classes(self.losses)
+            )
+            y_true = labels.known
+            terms = sum(
+                weight * _per_sample(loss, y_true, y_pred, sample_weight)
+                for loss, weight in zip(self.losses, self.weights, strict=True)
+            )
         members = ops.cast(members, terms.dtype)
         for weight in (get_keras_mask(y_pred), sample_weight):
             if weight is not None:

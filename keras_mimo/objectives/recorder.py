@@ -1,3 +1,4 @@
+import contextlib
 import functools
 from typing import Any
 from typing import NamedTuple
@@ -74,8 +75,9 @@ class Recorder(keras.losses.Loss):
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         given = y_true
-        num_classes = count_classes(self.losses, y_true, y_pred)
-        y_true, unknown = self._known_labels(y_true, num_classes)
+        with self._explained(self.name, y_true, y_pred, sample_weight):
+            num_classes = count_classes(self.losses, y_true, y_pred)
+            y_true, unknown = self._known_labels(y_true, num_classes)
         values = [
             self._value(loss, name, y_true, y_pred, sample_weight)
             for loss, name in zip(self.losses, self.loss_names, strict=True)
@@ -112,17 +114,9 @@ class Recorder(keras.losses.Loss):
         return ops.any(functools.reduce(ops.logical_and, samples))
 
     def _value(self, loss, name, y_true, y_pred, sample_weight):
-        try:
+        with self._explained(name, y_true, y_pred, sample_weight):
             function = get_loss(loss, y_true, y_pred)
             value = function(y_true, y_pred, sample_weight=sample_weight)
-        # Each backend has errors of its own for labels that do not fit.
-        except Exception as error:
-            raise ValueError(
-                f"The `loss` {name!r}{self._where()} failed. "
-                f"Received: {_describe('labels', y_true)}, "
-                f"{_describe('predictions', y_pred)}, "
-                f"{_describe('sample_weight', sample_weight)}: {error}"
-            ) from error
         if len(value.shape) != 0:
             raise ValueError(
                 "An objective must be a scalar: use a loss whose `reduction` "
@@ -133,6 +127,19 @@ class Recorder(keras.losses.Loss):
         if getattr(function, "reduction", None) == "sum":
             return gradients.engine().part_of_sum(value)
         return value
+
+    @contextlib.contextmanager
+    def _explained(self, name, y_true, y_pred, sample_weight):
+        try:
+            yield
+        # Each backend has errors of its own for labels that do not fit.
+        except Exception as error:
+            raise ValueError(
+                f"The `loss` {name!r}{self._where()} failed. "
+                f"Received: {_describe('labels', y_true)}, "
+                f"{_describe('predictions', y_pred)}, "
+                f"{_describe('sample_weight', sample_weight)}: {error}"
+            ) from error
 
     def _where(self):
         return f" of the output {self.output!r}" if self.output else ""

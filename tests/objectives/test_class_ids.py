@@ -253,6 +253,23 @@ def test_batches_with_labels_that_are_left_out():
     model_of(objectives=objectives).fit(batches([0, -1]), verbose=0)
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "sparse_categorical_crossentropy",
+        "crossentropy",
+        SPARSE(from_logits=True),
+        keras_mimo.losses.BalancedSoftmax([3, 2, 1]),
+    ],
+)
+@pytest.mark.parametrize("kind", [None, np.ones((2, 2, 2, 2))])
+def test_labels_that_are_none_or_of_too_many_axes(loss, kind):
+    model = model_of(loss={"kind": loss, "depth": "mse"})
+    x, y = next(batches([0, 1]))
+    with pytest.raises(ValueError, match=r"`loss` .*output 'kind' failed"):
+        model.fit(x, {**y, "kind": kind}, verbose=0)
+
+
 def test_the_count_is_not_logged():
     model = model_of()
     history = model.fit(batches([0, 1]), verbose=0).history
