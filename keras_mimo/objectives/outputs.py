@@ -291,11 +291,13 @@ class Outputs(Objective):
 
 
 def _total(compile_loss, y, y_pred, sample_weight=None):
-    """The sum of losses; Keras' `KeyError` names neither argument."""
+    """The sum of losses; the errors of Keras itself name no argument."""
     try:
         return compile_loss(y, y_pred, sample_weight)
-    except (KeyError, IndexError) as error:
-        given = tree.map_structure(lambda _: "*", (y, sample_weight))
+    except (KeyError, IndexError, AttributeError) as error:
+        given = tree.map_structure(
+            lambda leaf: None if leaf is None else "*", (y, sample_weight)
+        )
         raise ValueError(
             "`y`, and `sample_weight` if it is nested, must have an entry for "
             "each output that has a loss. "
