@@ -6,18 +6,18 @@ import keras
 
 from keras_mimo import combiners
 from keras_mimo import gradients
-from keras_mimo._keras import Functional
-from keras_mimo.arrays import check_arrays
-from keras_mimo.atomic_write import atomic_write
 from keras_mimo.combiners import ConstantCombiner
-from keras_mimo.compiled import CompiledObjectives
-from keras_mimo.epoch_end import with_epoch_end
 from keras_mimo.export import export_model
-from keras_mimo.gradient_scope import GradientScope
 from keras_mimo.objectives import Objective
 from keras_mimo.objectives import Outputs
-from keras_mimo.random_state import RandomState
-from keras_mimo.training_step import TrainingStep
+from keras_mimo.training.compiled import CompiledObjectives
+from keras_mimo.training.epoch_end import with_epoch_end
+from keras_mimo.training.gradient_scope import GradientScope
+from keras_mimo.training.random_state import RandomState
+from keras_mimo.training.training_step import TrainingStep
+from keras_mimo.utils._keras import Functional
+from keras_mimo.utils.arrays import check_arrays
+from keras_mimo.utils.atomic_write import atomic_write
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import keras
 
-from keras_mimo.atomic_write import atomic_write
+from keras_mimo.utils.atomic_write import atomic_write
 
 
 class Backup(keras.callbacks.Callback):

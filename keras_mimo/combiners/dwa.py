@@ -3,8 +3,8 @@ import math
 import keras
 from keras import ops
 
-from keras_mimo.combiners.arguments import check_number
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
+from keras_mimo.utils.arguments import check_number
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")

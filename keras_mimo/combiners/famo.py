@@ -3,10 +3,10 @@ import math
 import keras
 from keras import ops
 
-from keras_mimo.combiners.arguments import check_number
-from keras_mimo.combiners.arguments import check_numbers
-from keras_mimo.combiners.arguments import one_each
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
+from keras_mimo.utils.arguments import check_number
+from keras_mimo.utils.arguments import check_numbers
+from keras_mimo.utils.arguments import one_each
 
 # Of the released code: the offset of the losses in logarithms, and Adam's.
 EPSILON = 1e-8

@@ -1,10 +1,10 @@
 import keras
 from keras import ops
 
-from keras_mimo.combiners.arguments import check_number
-from keras_mimo.combiners.arguments import check_numbers
-from keras_mimo.combiners.arguments import one_each
 from keras_mimo.combiners.preference import PreferenceCombiner
+from keras_mimo.utils.arguments import check_number
+from keras_mimo.utils.arguments import check_numbers
+from keras_mimo.utils.arguments import one_each
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")

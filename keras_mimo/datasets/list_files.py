@@ -4,7 +4,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_mimo.layers.arguments import check_units
+from keras_mimo.utils.arguments import check_units
 
 
 class ImageList(keras.utils.PyDataset):

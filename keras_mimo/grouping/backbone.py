@@ -1,6 +1,6 @@
-from keras_mimo.backbone import head_variables
-from keras_mimo.balanced_variables import check_balanced_variables
-from keras_mimo.balanced_variables import resolve_balanced_variables
+from keras_mimo.training.backbone import head_variables
+from keras_mimo.training.balanced_variables import check_balanced_variables
+from keras_mimo.training.balanced_variables import resolve_balanced_variables
 
 
 def gradient_variables(model, variables=None):

@@ -2,8 +2,8 @@ import keras
 from keras import ops
 from keras import tree
 
-from keras_mimo._keras import get_loss
-from keras_mimo._keras import without_reduction
+from keras_mimo.utils._keras import get_loss
+from keras_mimo.utils._keras import without_reduction
 
 
 class PerSampleLoss:

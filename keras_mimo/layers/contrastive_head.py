@@ -1,9 +1,9 @@
 import keras
 from keras import ops
 
-from keras_mimo.dtypes import at_least_float32
 from keras_mimo.layers.class_prototypes import ClassPrototypes
 from keras_mimo.layers.unit_projection import UnitProjection
+from keras_mimo.utils.dtypes import at_least_float32
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")

@@ -1,8 +1,8 @@
 import keras
 
-from keras_mimo.dtypes import at_least_float32
-from keras_mimo.layers.arguments import check_units
 from keras_mimo.layers.unit_length import unit_length
+from keras_mimo.utils.arguments import check_units
+from keras_mimo.utils.dtypes import at_least_float32
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")

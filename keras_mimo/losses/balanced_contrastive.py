@@ -1,10 +1,10 @@
 import keras
 from keras import ops
 
-from keras_mimo.combiners.arguments import check_number
-from keras_mimo.dtypes import at_least_float32
 from keras_mimo.losses.targets import check_num_classes
 from keras_mimo.losses.targets import one_hot_targets
+from keras_mimo.utils.arguments import check_number
+from keras_mimo.utils.dtypes import at_least_float32
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")

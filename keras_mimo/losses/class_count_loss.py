@@ -1,10 +1,10 @@
 import keras
 from keras import ops
 
-from keras_mimo.dtypes import at_least_float32
 from keras_mimo.losses.class_counts import check_class_counts
 from keras_mimo.losses.class_counts import effective_number_weights
 from keras_mimo.losses.targets import one_hot_targets
+from keras_mimo.utils.dtypes import at_least_float32
 
 
 class ClassCountLoss(keras.losses.Loss):

@@ -1,8 +1,8 @@
 import keras
 
-from keras_mimo.combiners.arguments import check_number
 from keras_mimo.losses.class_count_loss import ClassCountLoss
 from keras_mimo.losses.class_counts import fill_empty
+from keras_mimo.utils.arguments import check_number
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")

@@ -1,9 +1,9 @@
 import keras
 from keras import ops
 
-from keras_mimo.dtypes import at_least_float32
 from keras_mimo.losses.targets import check_num_classes
 from keras_mimo.losses.targets import one_hot_targets
+from keras_mimo.utils.dtypes import at_least_float32
 
 
 class ConfusionCounts(keras.metrics.Metric):

@@ -2,10 +2,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mimo.combiners.arguments import check_number
 from keras_mimo.losses.class_counts import check_class_counts
 from keras_mimo.metrics.confusion_counts import ConfusionCounts
 from keras_mimo.metrics.confusion_counts import mean_where
+from keras_mimo.utils.arguments import check_number
 
 _SPLITS = ("many", "medium", "few")
 

@@ -1,9 +1,9 @@
 import keras
 from keras import ops
 
-from keras_mimo.combiners.arguments import check_number
-from keras_mimo.layers.arguments import check_units
 from keras_mimo.layers.cosine_classifier import CosineClassifier
+from keras_mimo.utils.arguments import check_number
+from keras_mimo.utils.arguments import check_units
 
 
 def resnet32(

@@ -6,9 +6,6 @@ import keras
 from keras import ops
 from keras import tree
 
-from keras_mimo._keras import get_keras_mask
-from keras_mimo._keras import get_loss
-from keras_mimo._keras import without_reduction
 from keras_mimo.objectives.class_assignment import ClassAssignment
 from keras_mimo.objectives.class_ids import check_class_ids
 from keras_mimo.objectives.class_ids import replace_unknown
@@ -18,7 +15,10 @@ from keras_mimo.objectives.recorder import Labels
 from keras_mimo.objectives.recorder import Record
 from keras_mimo.objectives.recorder import Recorder
 from keras_mimo.objectives.recorder import ignored_classes
-from keras_mimo.replicas import whole_counts
+from keras_mimo.training.replicas import whole_counts
+from keras_mimo.utils._keras import get_keras_mask
+from keras_mimo.utils._keras import get_loss
+from keras_mimo.utils._keras import without_reduction
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mimo._keras import get_loss
-from keras_mimo._keras import loss_options
 from keras_mimo.losses.class_count_loss import ClassCountLoss
 from keras_mimo.losses.targets import are_one_hot
+from keras_mimo.utils._keras import get_loss
+from keras_mimo.utils._keras import loss_options
 
 
 class ClassIdCheck(keras.losses.Loss):

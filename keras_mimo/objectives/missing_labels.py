@@ -4,8 +4,8 @@ import numbers
 from keras import ops
 from keras import tree
 
-from keras_mimo._keras import get_keras_mask
-from keras_mimo._keras import set_keras_mask
+from keras_mimo.utils._keras import get_keras_mask
+from keras_mimo.utils._keras import set_keras_mask
 
 
 def check_missing_label(missing_label):

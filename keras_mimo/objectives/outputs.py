@@ -2,8 +2,6 @@ import keras
 from keras import ops
 from keras import tree
 
-from keras_mimo._keras import CompileLoss
-from keras_mimo._keras import unscale_loss_for_distribution
 from keras_mimo.objectives.class_ids import ClassIdCheck
 from keras_mimo.objectives.loss_arguments import check_loss
 from keras_mimo.objectives.loss_arguments import check_loss_weights
@@ -13,6 +11,8 @@ from keras_mimo.objectives.objective import Objective
 from keras_mimo.objectives.recorder import Recorder
 from keras_mimo.objectives.recorder import ignored_classes
 from keras_mimo.objectives.unknown_labels import UnknownLabels
+from keras_mimo.utils._keras import CompileLoss
+from keras_mimo.utils._keras import unscale_loss_for_distribution
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")

@@ -7,11 +7,11 @@ import keras
 from keras import ops
 
 from keras_mimo import gradients
-from keras_mimo._keras import get_keras_mask
-from keras_mimo._keras import get_loss
-from keras_mimo._keras import loss_options
 from keras_mimo.objectives.class_ids import count_classes
 from keras_mimo.objectives.class_ids import replace_unknown
+from keras_mimo.utils._keras import get_keras_mask
+from keras_mimo.utils._keras import get_loss
+from keras_mimo.utils._keras import loss_options
 
 
 class Labels(NamedTuple):

@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_mimo import gradients
-from keras_mimo._keras import unscale_loss_for_distribution
+from keras_mimo.utils._keras import unscale_loss_for_distribution
 
 
 def whole_batch(losses, active):

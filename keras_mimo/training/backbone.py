@@ -1,6 +1,6 @@
 import keras
 
-from keras_mimo._keras import Functional
+from keras_mimo.utils._keras import Functional
 
 
 def head_variables(model):

@@ -1,11 +1,11 @@
 import keras
 
-from keras_mimo.balanced_variables import check_balanced_variables
-from keras_mimo.balanced_variables import resolve_balanced_variables
-from keras_mimo.balanced_variables import saved_balanced_variables
-from keras_mimo.blocks import check_blocks
-from keras_mimo.blocks import resolve_blocks
-from keras_mimo.blocks import saved_blocks
+from keras_mimo.training.balanced_variables import check_balanced_variables
+from keras_mimo.training.balanced_variables import resolve_balanced_variables
+from keras_mimo.training.balanced_variables import saved_balanced_variables
+from keras_mimo.training.blocks import check_blocks
+from keras_mimo.training.blocks import resolve_blocks
+from keras_mimo.training.blocks import saved_blocks
 
 
 class GradientScope:

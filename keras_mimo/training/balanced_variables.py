@@ -1,4 +1,4 @@
-from keras_mimo.backbone import head_variables
+from keras_mimo.training.backbone import head_variables
 
 
 def resolve_balanced_variables(spec, model):

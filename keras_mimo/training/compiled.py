@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mimo._keras import scale_loss_for_distribution
-from keras_mimo.replicas import whole_batch
+from keras_mimo.training.replicas import whole_batch
+from keras_mimo.utils._keras import scale_loss_for_distribution
 
 
 class CompiledObjectives:

@@ -1,6 +1,6 @@
-from keras_mimo.balanced_variables import call_with_variable
-from keras_mimo.balanced_variables import find_variables
-from keras_mimo.balanced_variables import lists_variables
+from keras_mimo.training.balanced_variables import call_with_variable
+from keras_mimo.training.balanced_variables import find_variables
+from keras_mimo.training.balanced_variables import lists_variables
 
 RULES = ("all", "layer", "variable")
 

@@ -5,11 +5,11 @@ from keras import ops
 from keras import tree
 
 from keras_mimo import gradients
-from keras_mimo._keras import CompileMetrics
-from keras_mimo._keras import unscale_loss_for_distribution
-from keras_mimo.compiled import CompiledObjectives
-from keras_mimo.gradient_update import GradientUpdate
-from keras_mimo.replicas import check_objective
+from keras_mimo.training.compiled import CompiledObjectives
+from keras_mimo.training.gradient_update import GradientUpdate
+from keras_mimo.training.replicas import check_objective
+from keras_mimo.utils._keras import CompileMetrics
+from keras_mimo.utils._keras import unscale_loss_for_distribution
 
 
 class TrainingStep(keras.Model):

@@ -1,4 +1,5 @@
 import math
+import operator
 
 
 def check_number(argument, given, positive=True):
@@ -99,3 +100,20 @@ def one_each(argument, given, objective_names):
             f"{objective_names}. Received: {argument}={given}"
         )
     return given
+
+
+def check_units(argument, given):
+    """A positive integer."""
+    try:
+        units = operator.index(given)
+    except TypeError:
+        raise TypeError(
+            f"`{argument}` must be a positive integer. "
+            f"Received: {argument}={given!r}"
+        ) from None
+    if units < 1:
+        raise ValueError(
+            f"`{argument}` must be a positive integer. "
+            f"Received: {argument}={given!r}"
+        )
+    return units

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_mimo import gradients
-from keras_mimo._keras import scale_loss_for_distribution
+from keras_mimo.utils._keras import scale_loss_for_distribution
 
 
 @dataclasses.dataclass
