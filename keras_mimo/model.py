@@ -18,6 +18,7 @@ from keras_mimo.training.training_step import TrainingStep
 from keras_mimo.utils._keras import Functional
 from keras_mimo.utils.arrays import check_arrays
 from keras_mimo.utils.atomic_write import atomic_write
+from keras_mimo.utils.structures import in_order_of
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
@@ -315,6 +316,11 @@ class BalancedModel(TrainingStep):
 @keras.saving.register_keras_serializable(package="keras_mimo")
 class FunctionalBalancedModel(BalancedModel, Functional):
     """What `BalancedModel(inputs, outputs)` makes."""
+
+    def call(self, inputs, training=None, mask=None, **kwargs):
+        # On PyTorch, Keras matches what is in nested dicts by its place.
+        inputs = in_order_of(self.input, inputs)
+        return super().call(inputs, training=training, mask=mask, **kwargs)
 
 
 def _describes_a_graph(args, kwargs):

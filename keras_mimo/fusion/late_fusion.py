@@ -4,6 +4,9 @@ import re
 import keras
 from keras import tree
 
+from keras_mimo.fusion.graph import Renamed
+from keras_mimo.fusion.graph import encoder_inputs
+from keras_mimo.fusion.graph import is_shape
 from keras_mimo.fusion.multimodal_model import MultimodalModel
 
 
@@ -86,13 +89,13 @@ def late_fusion(encoders, num_classes, fusion="sum", head=None, name=None):
 
     # Keras layers refuse the integers of NumPy, such as `max(y) + 1`.
     num_classes = int(num_classes)
-    renamed = {}
+    renamed = Renamed()
     inputs = {}
     features = {}
     for modality, encoder in encoders.items():
-        inputs[modality] = _inputs(modality, encoder)
-        features[modality] = _call_as(
-            f"{modality}_encoder", encoder, inputs[modality], renamed
+        inputs[modality] = encoder_inputs(modality, encoder)
+        features[modality] = renamed(
+            f"{modality}_encoder", encoder, inputs[modality]
         )
         _check_features(modality, features[modality])
 
@@ -104,7 +107,7 @@ def late_fusion(encoders, num_classes, fusion="sum", head=None, name=None):
                 num_classes, dtype=dtype, name=layer_name
             )
             return layer(x)
-        y = _call_as(layer_name, _layer_of(head, output), x, renamed)
+        y = renamed(layer_name, _layer_of(head, output), x)
         _check_logits(output, y, num_classes)
         if y.dtype == dtype:
             return y
@@ -126,54 +129,6 @@ def late_fusion(encoders, num_classes, fusion="sum", head=None, name=None):
     return MultimodalModel(inputs, {"fused": fused, **unimodal}, name=name)
 
 
-def _call_as(name, layer, x, renamed):
-    """Calls a layer under another name.
-
-    The layers of a functional model need unique names, and those that users
-    choose often equal that of the modality, which its input must have.
-    """
-    if id(layer) not in renamed:
-        inner = _like(x, lambda path: "_".join(map(str, path)) or None)
-        renamed[id(layer)] = keras.Model(inner, layer(inner), name=name)
-    return renamed[id(layer)](x)
-
-
-def _inputs(modality, encoder):
-    """The symbolic inputs of a modality, in the structure of its encoder's."""
-    # Keras gives output names to functional models only.
-    if hasattr(encoder, "output_names"):
-        structure = encoder.input
-    elif isinstance(encoder, keras.Sequential) and encoder.built:
-        structure = encoder.inputs[0]
-    else:
-        config = encoder.get_build_config() if encoder.built else None
-        shape = (config or {}).get("input_shape")
-        if not _is_shape(shape):
-            raise ValueError(
-                "An encoder must know the shape of its input. Wrap it: "
-                "`keras.Sequential([keras.Input(shape), encoder])`, or, if it "
-                "takes several inputs, `keras.Model(inputs, encoder(inputs))`. "
-                f"Received: encoders[{modality!r}]={encoder}, "
-                f"of which the input shape is {shape}"
-            )
-        structure = keras.KerasTensor(shape, dtype=keras.config.floatx())
-    return _like(structure, lambda path: "_".join(map(str, (modality, *path))))
-
-
-def _like(structure, name):
-    """New inputs like those of `structure`, named by a function of the path."""
-    inputs = [
-        keras.Input(
-            batch_shape=(None, *x.shape[1:]),
-            dtype=x.dtype,
-            sparse=x.sparse,
-            name=name(path),
-        )
-        for path, x in tree.flatten_with_path(structure)
-    ]
-    return tree.pack_sequence_as(structure, inputs)
-
-
 def _layer_of(head, output):
     # A layer is callable too, but what it returns is a tensor.
     if isinstance(head, keras.Layer) or not callable(head):
@@ -189,12 +144,6 @@ def _layer_of(head, output):
             f"the output {output!r}"
         )
     return layer
-
-
-def _is_shape(shape):
-    return isinstance(shape, (tuple, list)) and all(
-        size is None or isinstance(size, int) for size in shape
-    )
 
 
 def _check_encoders(encoders):
@@ -242,7 +191,7 @@ def _check_width(num_classes):
 
 def _check_features(modality, features):
     shape = tree.map_structure(lambda x: x.shape, features)
-    if not _is_shape(shape) or len(shape) != 2 or shape[1] is None:
+    if not is_shape(shape) or len(shape) != 2 or shape[1] is None:
         raise ValueError(
             "An encoder must return features of shape `(batch, features)`. "
             "End it with a `GlobalAveragePooling` or a `Flatten` layer. "
