@@ -17,6 +17,7 @@ from keras_mimo.combiners import MIMOCombiner
 from keras_mimo.combiners import SumCombiner
 from keras_mimo.export import inference_model
 from keras_mimo.fusion import MultimodalModel
+from keras_mimo.fusion import intermediate_fusion
 from keras_mimo.fusion import late_fusion
 from keras_mimo.gbg import gbg
 from keras_mimo.model import BalancedModel
@@ -44,6 +45,7 @@ __all__ = [
     "export",
     "gbg",
     "inference_model",
+    "intermediate_fusion",
     "late_fusion",
     "layers",
     "losses",

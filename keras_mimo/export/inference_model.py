@@ -1,4 +1,8 @@
+import functools
+
 import keras
+
+from keras_mimo.utils._keras import Functional
 
 
 def inference_model(model, output=None):
@@ -60,7 +64,34 @@ def inference_model(model, output=None):
 
 def plain_model(model, outputs):
     """A `keras.Model` from the inputs of a functional model to `outputs`."""
-    plain = keras.Model(model.input, outputs, name=model.name)
+    plain = _without_own_layers(
+        keras.Model(model.input, outputs, name=model.name)
+    )
     # Keras exports no model to ONNX that was never called.
     plain(plain.input)
     return plain
+
+
+def _without_own_layers(model):
+    """A functional model with what our composite layers are made of.
+
+    What a composite layer calls is layers and operations of Keras, which take
+    its place in the graph and share its weights.
+    """
+    if not any(map(_is_composite, model._flatten_layers())):
+        return model
+
+    @functools.cache
+    def plain(operation):
+        if _is_composite(operation):
+            return operation.call
+        if isinstance(operation, Functional):
+            return _without_own_layers(operation)
+        return operation
+
+    outputs = model._run_through_graph(model.inputs, plain)
+    return keras.Model(model.input, outputs, name=model.name)
+
+
+def _is_composite(operation):
+    return getattr(operation, "composite", False)

@@ -1,16 +1,15 @@
-import numbers
-import re
-
 import keras
-from keras import tree
 
-from keras_mimo.fusion.graph import Renamed
-from keras_mimo.fusion.graph import encoder_inputs
-from keras_mimo.fusion.graph import is_shape
+from keras_mimo.fusion.encoded import absent_features
+from keras_mimo.fusion.encoded import encode
+from keras_mimo.fusion.encoded import to_logits
+from keras_mimo.fusion.fuse import fusion_layer
 from keras_mimo.fusion.multimodal_model import MultimodalModel
 
 
-def late_fusion(encoders, num_classes, fusion="sum", head=None, name=None):
+def late_fusion(
+    encoders, num_classes, fusion="sum", head=None, missing=None, name=None
+):
     """Builds a model that encodes each modality and fuses at the end.
 
     The model takes a dict of inputs, one per modality, and returns a dict of
@@ -37,11 +36,24 @@ def late_fusion(encoders, num_classes, fusion="sum", head=None, name=None):
         num_classes: Positive integer, the width of the logits.
         fusion: `"sum"`: the fused logits are the sum of the logits of the
             modalities. `"concat"`: the fused logits have a head of their own,
-            on the concatenated features. Defaults to `"sum"`.
+            on the concatenated features. A layer, such as
+            `keras_mimo.layers.GatedFusion`, or a function: they have a head on
+            what it makes of the dict of features, a tensor of shape
+            `(batch, features)`. Defaults to `"sum"`.
         head: Function of the name of an output that returns a layer (or model)
-            from features to logits. Sum fusion asks for the modalities, concat
-            fusion for `"fused"` too. Defaults to `None`:
+            from features to logits. Sum fusion asks for the modalities, any
+            other for `"fused"` too. Defaults to `None`:
             `keras.layers.Dense(num_classes)` for all.
+        missing: What stands for a modality that a sample lacks: a dict from
+            modalities to a number, to `None` for NaN, or to a function of the
+            input that returns a boolean tensor of shape `(batch,)`, true where
+            it is missing. By a number, a modality is missing where all entries
+            of its input equal it. `True` stands for NaN in every modality.
+            The logits of a missing modality are zeros, so that a sum leaves
+            them out; any other fusion gets a learnt vector for its features,
+            and its loss and metrics have no part for that sample, as those of
+            the fused output for a sample that lacks all. Defaults to `None`:
+            no sample lacks a modality.
         name: Optional name of the model.
 
     Returns:
@@ -79,131 +91,39 @@ def late_fusion(encoders, num_classes, fusion="sum", head=None, name=None):
     model.fit({"accel": accel, "gyro": gyro}, y)
     ```
     """
-    _check_encoders(encoders)
-    _check_width(num_classes)
-    if fusion not in ("sum", "concat"):
-        raise ValueError(
-            '`fusion` must be one of "sum" and "concat". '
-            f"Received: fusion={fusion!r}"
-        )
-
+    parts = encode(encoders, num_classes, missing)
     # Keras layers refuse the integers of NumPy, such as `max(y) + 1`.
     num_classes = int(num_classes)
-    renamed = Renamed()
-    inputs = {}
-    features = {}
-    for modality, encoder in encoders.items():
-        inputs[modality] = encoder_inputs(modality, encoder)
-        features[modality] = renamed(
-            f"{modality}_encoder", encoder, inputs[modality]
+    named = isinstance(fusion, str) and fusion in ("sum", "concat")
+    if not named and not callable(fusion):
+        raise ValueError(
+            '`fusion` must be "sum", "concat", a Keras layer or a function of '
+            f"the dict of features. Received: fusion={fusion!r}"
         )
-        _check_features(modality, features[modality])
 
     def logits(output, layer_name, x):
-        # A loss computed in float16 would overflow.
-        dtype = keras.config.floatx()
-        if head is None:
-            layer = keras.layers.Dense(
-                num_classes, dtype=dtype, name=layer_name
-            )
-            return layer(x)
-        y = renamed(layer_name, _layer_of(head, output), x)
-        _check_logits(output, y, num_classes)
-        if y.dtype == dtype:
-            return y
-        return keras.layers.Activation(
-            "linear", dtype=dtype, name=f"{layer_name}_{dtype}"
-        )(y)
+        return to_logits(
+            output, layer_name, x, num_classes, head, parts.renamed
+        )
 
     unimodal = {
-        modality: logits(modality, f"{modality}_head", x)
-        for modality, x in features.items()
+        modality: parts.keep_present(
+            modality, logits(modality, f"{modality}_head", x)
+        )
+        for modality, x in parts.features.items()
     }
     if fusion == "sum":
         add = keras.layers.Add(dtype=keras.config.floatx(), name="fused")
         fused = add(list(unimodal.values()))
     else:
-        concatenate = keras.layers.Concatenate(name="fused_features")
-        joined = concatenate(list(features.values()))
-        fused = logits("fused", "fused", joined)
-    return MultimodalModel(inputs, {"fused": fused, **unimodal}, name=name)
-
-
-def _layer_of(head, output):
-    # A layer is callable too, but what it returns is a tensor.
-    if isinstance(head, keras.Layer) or not callable(head):
-        raise TypeError(
-            "`head` must be a function of the name of an output that returns a "
-            f"Keras layer. Received: head={head} of type {type(head)}"
-        )
-    layer = head(output)
-    if not isinstance(layer, keras.Layer):
-        raise TypeError(
-            "`head` must be a function of the name of an output that returns a "
-            f"Keras layer. Received: head={head}, which returned {layer!r} for "
-            f"the output {output!r}"
-        )
-    return layer
-
-
-def _check_encoders(encoders):
-    if not isinstance(encoders, dict):
-        raise TypeError(
-            "`encoders` must be a dict from the names of the modalities to "
-            f"their encoders. Received: encoders={encoders} "
-            f"of type {type(encoders)}"
-        )
-    if len(encoders) < 2:
-        raise ValueError(
-            "`encoders` must have at least two modalities to fuse. "
-            f"Received: encoders={encoders}"
-        )
-    for modality, encoder in encoders.items():
-        if not isinstance(modality, str) or not re.fullmatch(
-            "[A-Za-z][A-Za-z0-9_]*", modality
-        ):
-            raise ValueError(
-                "The keys of `encoders` must be strings of ASCII letters, "
-                "digits and underscores, with a letter first. "
-                f"Received: {modality!r}"
-            )
-        if modality == "fused":
-            raise ValueError(
-                'No modality can be called "fused": that is the name of the '
-                f"fused output. Received: encoders={encoders}"
-            )
-        if not isinstance(encoder, keras.Layer):
-            raise TypeError(
-                "The values of `encoders` must be Keras models or layers. "
-                f"Received: encoders[{modality!r}]={encoder} "
-                f"of type {type(encoder)}"
-            )
-
-
-def _check_width(num_classes):
-    valid = isinstance(num_classes, numbers.Integral)
-    if not valid or isinstance(num_classes, bool) or num_classes < 1:
-        raise ValueError(
-            "`num_classes` must be a positive integer. "
-            f"Received: num_classes={num_classes!r}"
-        )
-
-
-def _check_features(modality, features):
-    shape = tree.map_structure(lambda x: x.shape, features)
-    if not is_shape(shape) or len(shape) != 2 or shape[1] is None:
-        raise ValueError(
-            "An encoder must return features of shape `(batch, features)`. "
-            "End it with a `GlobalAveragePooling` or a `Flatten` layer. "
-            f"Received: encoders[{modality!r}], which returns {shape}"
-        )
-
-
-def _check_logits(output, logits, num_classes):
-    shape = tree.map_structure(lambda x: x.shape, logits)
-    if shape != (None, num_classes):
-        raise ValueError(
-            f"`head` must return a layer to {num_classes} logits, of shape "
-            f"{(None, num_classes)}. "
-            f"Received: a layer to {shape} for the output {output!r}"
-        )
+        known = parts.known_features(absent_features)
+        if fusion == "concat":
+            join = keras.layers.Concatenate(name="fused_features")
+            joined = join(list(known.values()))
+        else:
+            fuse = fusion_layer("fusion", fusion, known, joins=False)
+            joined = fuse(known)
+        fused = parts.keep_any(logits("fused", "fused", joined))
+    return MultimodalModel(
+        parts.inputs, {"fused": fused, **unimodal}, name=name
+    )

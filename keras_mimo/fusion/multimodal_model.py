@@ -1,7 +1,10 @@
+import functools
+
 import keras
 
 from keras_mimo.export import export_model
 from keras_mimo.export.inference_model import plain_model
+from keras_mimo.fusion.missing import check_samples
 from keras_mimo.model import FunctionalBalancedModel
 from keras_mimo.objectives import Modalities
 
@@ -37,6 +40,24 @@ class MultimodalModel(FunctionalBalancedModel):
 
     def default_objectives(self):
         return Modalities()
+
+    @functools.wraps(keras.Model.fit)
+    def fit(self, x=None, *args, **kwargs):
+        check_samples(self, x)
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, tuple):
+            check_samples(self, validation[0])
+        return super().fit(x, *args, **kwargs)
+
+    @functools.wraps(keras.Model.evaluate)
+    def evaluate(self, x=None, *args, **kwargs):
+        check_samples(self, x)
+        return super().evaluate(x, *args, **kwargs)
+
+    @functools.wraps(keras.Model.predict)
+    def predict(self, x, *args, **kwargs):
+        check_samples(self, x)
+        return super().predict(x, *args, **kwargs)
 
     @property
     def encoder_variables(self):

@@ -1,13 +1,25 @@
 """Layers for classification with a long tail of rare classes."""
 
+from keras_mimo.layers.absent_features import AbsentFeatures
+from keras_mimo.layers.attention_fusion import AttentionFusion
 from keras_mimo.layers.class_prototypes import ClassPrototypes
 from keras_mimo.layers.contrastive_head import ContrastiveHead
 from keras_mimo.layers.cosine_classifier import CosineClassifier
+from keras_mimo.layers.feature_fusion import FeatureFusion
+from keras_mimo.layers.gated_fusion import GatedFusion
+from keras_mimo.layers.keep_present import KeepPresent
+from keras_mimo.layers.modality_dropout import ModalityDropout
 from keras_mimo.layers.unit_projection import UnitProjection
 
 __all__ = [
+    "AbsentFeatures",
+    "AttentionFusion",
     "ClassPrototypes",
     "ContrastiveHead",
     "CosineClassifier",
+    "FeatureFusion",
+    "GatedFusion",
+    "KeepPresent",
+    "ModalityDropout",
     "UnitProjection",
 ]
