@@ -4,14 +4,18 @@ from keras_mimo.datasets.cifar import load_cifar10_lt
 from keras_mimo.datasets.cifar import load_cifar100_lt
 from keras_mimo.datasets.class_counts import class_counts
 from keras_mimo.datasets.fashion_mnist import load_fashion_mnist_lt
+from keras_mimo.datasets.htad import HTAD_CLASSES
+from keras_mimo.datasets.htad import load_htad
 from keras_mimo.datasets.list_files import ImageList
 from keras_mimo.datasets.long_tail import long_tail
+from keras_mimo.datasets.mfeat import load_mfeat
 from keras_mimo.datasets.watch import WATCH_CLASSES
 from keras_mimo.datasets.watch import load_watch
 from keras_mimo.datasets.wordnet import WORDNET_CLASSES
 from keras_mimo.datasets.wordnet import load_wordnet_nouns
 
 __all__ = [
+    "HTAD_CLASSES",
     "WATCH_CLASSES",
     "WORDNET_CLASSES",
     "ImageList",
@@ -19,6 +23,8 @@ __all__ = [
     "load_cifar10_lt",
     "load_cifar100_lt",
     "load_fashion_mnist_lt",
+    "load_htad",
+    "load_mfeat",
     "load_watch",
     "load_wordnet_nouns",
     "long_tail",
