@@ -3,6 +3,8 @@
 from keras_mimo.datasets.cifar import load_cifar10_lt
 from keras_mimo.datasets.cifar import load_cifar100_lt
 from keras_mimo.datasets.class_counts import class_counts
+from keras_mimo.datasets.emoji import load_emoji
+from keras_mimo.datasets.emoji import load_emoji_index
 from keras_mimo.datasets.fashion_mnist import load_fashion_mnist_lt
 from keras_mimo.datasets.htad import HTAD_CLASSES
 from keras_mimo.datasets.htad import load_htad
@@ -22,6 +24,8 @@ __all__ = [
     "class_counts",
     "load_cifar10_lt",
     "load_cifar100_lt",
+    "load_emoji",
+    "load_emoji_index",
     "load_fashion_mnist_lt",
     "load_htad",
     "load_mfeat",
