@@ -33,7 +33,7 @@ def load_htad(folder=None, seed=0):
     and 16 of an accelerometer at the wrist. 30 % of each class are held out.
 
     The file names neither people nor recordings, so that samples of the same
-    ones are in both parts: accuracies are better than for people never seen.
+    ones are in both parts: on people never seen a model does worse.
 
     The data is the file `data/htad.csv` of the PyPI package
     `multiviewstacking`. It is neither downloaded nor bundled. Install the
