@@ -4,7 +4,9 @@ from keras_mimo.combiners import Smoothed
 from keras_mimo.objectives import ClassGroups
 
 
-def gbg(num_groups=4, groups=None, num_classes=None, within=None):
+def gbg(
+    num_groups=4, groups=None, num_classes=None, within=None, method="ward"
+):
     """Gradient-balanced grouping for long-tailed classes, for `compile()`.
 
     One objective per group of classes, and a step along the shortest vector in
@@ -23,6 +25,9 @@ def gbg(num_groups=4, groups=None, num_classes=None, within=None):
             `keras_mimo.callbacks.RegroupClasses`, or by `adapt()`.
         num_classes: As in `ClassGroups`.
         within: As in `ClassGroups`.
+        method: `"ward"`: groups of classes whose gradients agree; or
+            `"released"`: those of GBG's code, in which classes that oppose each
+            other share a group. Defaults to `"ward"`.
 
     Returns:
         Dict of arguments of `BalancedModel.compile()`.
@@ -50,6 +55,7 @@ def gbg(num_groups=4, groups=None, num_classes=None, within=None):
             num_groups=None if groups is not None else num_groups,
             num_classes=num_classes,
             within=within,
+            method=method,
         ),
         "combiner": Rescaled(combiner),
         "balanced_variables": "backbone",

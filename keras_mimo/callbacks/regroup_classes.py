@@ -2,6 +2,7 @@ import numbers
 
 import keras
 
+from keras_mimo.grouping.clusters import check_method
 from keras_mimo.objectives import ClassGroups
 
 
@@ -12,6 +13,11 @@ class RegroupClasses(keras.callbacks.Callback):
     as without a combiner: gradients of a network that has learnt nothing yet
     say little about its classes.
 
+    The logs of every epoch gain `cosine_inside_groups` and
+    `cosine_between_groups`: how well the classes of the groups in use agreed
+    when these were found, NaN while all classes are in one group. Callbacks
+    that read logs, such as `CSVLogger`, come after this one.
+
     Args:
         dataset: The training data, as in `ClassGroups.adapt()`.
         start: Non-negative integer, the epoch before which groups are found
@@ -19,14 +25,16 @@ class RegroupClasses(keras.callbacks.Callback):
         every: Positive integer, the number of epochs after which they are found
             again, or `None`: never. Defaults to `None`, as in GBG.
         **options: Other arguments of `keras_mimo.grouping.find_groups()`.
+            `method` defaults to that of `ClassGroups`.
 
     Attributes:
         history: List of tuples of an epoch and the `ClassGrouping` that was
             found before it.
 
     Raises:
-        ValueError: If `start` or `every` is no such integer or, when training
-            begins, if the model's objective is not `ClassGroups`.
+        ValueError: If `start` or `every` is no such integer, if `method` is
+            unknown or, when training begins, if the model's objective is not
+            `ClassGroups`.
 
     Example:
 
@@ -47,6 +55,8 @@ class RegroupClasses(keras.callbacks.Callback):
         _check_integer("start", start, 0)
         if every is not None:
             _check_integer("every", every, 1)
+        if "method" in options:
+            check_method(options["method"])
         self.dataset = dataset
         self.start = start
         self.every = every
@@ -69,6 +79,20 @@ class RegroupClasses(keras.callbacks.Callback):
                 self.model, self.dataset, **self.options
             )
             self.history.append((epoch, grouping))
+
+    def on_epoch_end(self, epoch, logs=None):
+        grouping = self._grouping_in_use()
+        # In every epoch: `CSVLogger` has the columns of the first one.
+        for name in ("cosine_inside_groups", "cosine_between_groups"):
+            logs[name] = getattr(grouping, name, float("nan"))
+
+    def _grouping_in_use(self):
+        """`None` if the model's groups are not those that were found last."""
+        if not self.history:
+            return None
+        _, grouping = self.history[-1]
+        in_use = grouping.groups == self.model.objectives.groups
+        return grouping if in_use else None
 
 
 def _check_integer(argument, value, smallest):

@@ -1,6 +1,7 @@
 from keras_mimo.grouping.affinity import class_affinity
 from keras_mimo.grouping.class_gradients import class_gramian
 from keras_mimo.grouping.clusters import spectral_groups
+from keras_mimo.grouping.clusters import ward_groups
 from keras_mimo.grouping.find_groups import ClassGrouping
 from keras_mimo.grouping.find_groups import find_groups
 
@@ -10,4 +11,5 @@ __all__ = [
     "class_gramian",
     "find_groups",
     "spectral_groups",
+    "ward_groups",
 ]

@@ -52,10 +52,13 @@ class ClassGroups(Outputs):
             objective `<output>_<group>` for each pair. Defaults to `None`:
             `keras_mimo.Outputs()`, with an objective `<group>` for each group
             where the model has one output.
+        method: How `adapt()` finds groups, as in
+            `keras_mimo.grouping.find_groups()`. Defaults to `"ward"`.
 
     Raises:
         TypeError: If `groups` or `within` is of the wrong type.
-        ValueError: If `groups` does not hold each class once.
+        ValueError: If `groups` does not hold each class once, or `method` is
+            unknown.
 
     Example:
 
@@ -77,9 +80,18 @@ class ClassGroups(Outputs):
     """
 
     def __init__(
-        self, groups=None, num_groups=None, num_classes=None, within=None
+        self,
+        groups=None,
+        num_groups=None,
+        num_classes=None,
+        within=None,
+        method="ward",
     ):
+        # Not at the top: `grouping` imports `training`, and that this module.
+        from keras_mimo.grouping.clusters import check_method
+
         super().__init__()
+        check_method(method)
         if groups is not None and not isinstance(groups, (list, tuple, dict)):
             raise TypeError(
                 "`groups` must be a list of lists of class ids, or a dict of "
@@ -108,6 +120,7 @@ class ClassGroups(Outputs):
         self._groups = values and [[int(c) for c in v] for v in values]
         self.num_classes = num_classes
         self.within = within or Outputs()
+        self.method = method
         self._assignment = None
         if num_classes is not None:
             self._create_assignment()
@@ -142,16 +155,18 @@ class ClassGroups(Outputs):
     def adapt(self, model, dataset, **options):
         """Finds the groups from the gradients of the classes.
 
-        Classes are in one group where their gradients point the same way.
+        Classes are in one group where their gradients point the same way, or,
+        with `method="released"`, as by GBG's code.
 
         Args:
             model: The model, built.
             dataset: The training data, `(x, y)` or any iterable of batches.
-            **options: As in `keras_mimo.grouping.find_groups()`.
+            **options: As in `keras_mimo.grouping.find_groups()`. `method`
+                defaults to that of this objective.
 
         Returns:
-            A `keras_mimo.grouping.ClassGrouping`: the groups, the affinity of
-            the classes and their numbers of samples.
+            A `keras_mimo.grouping.ClassGrouping`: the groups, how well they
+            agree, the affinity of the classes and their numbers of samples.
         """
         # Not needed to train, and in need of scikit-learn.
         from keras_mimo.grouping import find_groups
@@ -162,6 +177,7 @@ class ClassGroups(Outputs):
                 "`num_classes` must be given to `ClassGroups` for a subclassed "
                 "model. Received: num_classes=None"
             )
+        options = {"method": self.method, **options}
         grouping = find_groups(
             model, dataset, self.num_groups, num_classes, **options
         )
@@ -206,6 +222,7 @@ class ClassGroups(Outputs):
             "num_groups": None if groups else self.num_groups,
             "num_classes": self.num_classes,
             "within": keras.saving.serialize_keras_object(self.within),
+            "method": self.method,
         }
 
     @classmethod

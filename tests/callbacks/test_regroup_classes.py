@@ -1,3 +1,5 @@
+import csv
+
 import keras
 import numpy as np
 import pytest
@@ -70,6 +72,55 @@ def test_the_same_groups_as_by_adapt_before_training():
     )
 
 
+def test_how_well_groups_agree_is_logged_in_every_epoch(tmp_path):
+    x, y = data()
+    model = compiled()
+    regroup = RegroupClasses((x, y), start=1, every=2)
+    csv_logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    callbacks = [regroup, csv_logger]
+    history = model.fit(x, y, epochs=4, callbacks=callbacks, **OPTIONS).history
+    (_, first), (_, second) = regroup.history
+    with open(tmp_path / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    for name in ("cosine_inside_groups", "cosine_between_groups"):
+        values = [getattr(grouping, name) for grouping in (first, second)]
+        # Those of the groups with which the epoch was trained.
+        expected = [np.nan, values[0], values[0], values[1]]
+        np.testing.assert_array_equal(history[name], expected)
+        np.testing.assert_allclose([float(r[name]) for r in rows], expected)
+        assert np.isfinite(values).all()
+    assert first.cosine_inside_groups > first.cosine_between_groups
+    # Known still when training goes on, until the groups are others.
+    options = dict(callbacks=callbacks, initial_epoch=4, **OPTIONS)
+    history = model.fit(x, y, epochs=5, **options).history
+    assert history["cosine_inside_groups"] == [second.cosine_inside_groups]
+    model.objectives.assign_groups([[0], [1, 2, 3]])
+    history = model.fit(x, y, epochs=5, **options).history
+    assert np.isnan(history["cosine_inside_groups"]).all()
+
+
+@pytest.mark.parametrize("by_objective", [True, False])
+def test_the_method_is_passed_on(by_objective):
+    """That of the callback counts, and otherwise that of `gbg()`."""
+    x, y = data()
+    found = keras_mimo.grouping.find_groups
+    methods = []
+
+    def spy(*arguments, **options):
+        methods.append(options["method"])
+        return found(*arguments, **options)
+
+    model = compiled()
+    arguments = keras_mimo.gbg(2, method="released" if by_objective else "ward")
+    model.compile("sgd", LOSS, **arguments)
+    options = {} if by_objective else {"method": "released"}
+    regroup = RegroupClasses((x, y), start=0, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras_mimo.grouping, "find_groups", spy)
+        model.fit(x, y, callbacks=[regroup], **OPTIONS)
+    assert methods == ["released"]
+
+
 def test_another_objective_is_refused():
     x, y = data()
     model = compiled(keras_mimo.Outputs())
@@ -84,3 +135,8 @@ def test_bad_arguments(arguments):
     (name,) = arguments
     with pytest.raises(ValueError, match=f"`{name}` must be an integer"):
         RegroupClasses(data(), **arguments)
+
+
+def test_an_unknown_method_is_refused_before_training():
+    with pytest.raises(ValueError, match="`method` must be one of"):
+        RegroupClasses(data(), method="average")

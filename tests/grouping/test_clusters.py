@@ -6,6 +6,9 @@ import pytest
 
 from keras_mimo.grouping import class_affinity
 from keras_mimo.grouping import spectral_groups
+from keras_mimo.grouping import ward_groups
+
+both = pytest.mark.parametrize("group", [ward_groups, spectral_groups])
 
 
 def affinity(num_classes, seed):
@@ -52,15 +55,17 @@ def test_an_estimate_may_have_cosines_beyond_one():
 
 
 def test_bad_matrices():
-    for function in (class_affinity, lambda m: spectral_groups(m, 1)):
+    functions = [lambda m: ward_groups(m, 1), lambda m: spectral_groups(m, 1)]
+    for function in (class_affinity, *functions):
         with pytest.raises(ValueError, match="square"):
             function(np.ones((2, 3)))
         with pytest.raises(ValueError, match="finite"):
             function(np.array([[1.0, np.nan], [np.nan, 1.0]]))
 
 
-def test_bundles_are_found():
-    groups = spectral_groups(bundles([3, 5, 2, 4]), 4)
+@both
+def test_bundles_are_found(group):
+    groups = group(bundles([3, 5, 2, 4]), 4)
     assert groups == [
         [0, 1, 2],
         [3, 4, 5, 6, 7],
@@ -69,50 +74,89 @@ def test_bundles_are_found():
     ]
 
 
+@both
 @pytest.mark.parametrize("num_classes", [5, 12, 40])
 @pytest.mark.parametrize("num_groups", [2, 3, 4])
-def test_groups_permute_with_classes(num_classes, num_groups):
+def test_groups_permute_with_classes(group, num_classes, num_groups):
     for seed in range(3):
         matrix = affinity(num_classes, seed)
-        groups = spectral_groups(matrix, num_groups)
+        groups = group(matrix, num_groups)
         assert sorted(np.concatenate(groups)) == list(range(num_classes))
-        assert [group[0] for group in groups] == sorted(map(min, groups))
+        assert [classes[0] for classes in groups] == sorted(map(min, groups))
         order = np.random.default_rng(seed).permutation(num_classes)
-        permuted = spectral_groups(matrix[np.ix_(order, order)], num_groups)
-        back = sorted(sorted(order[group].tolist()) for group in permuted)
+        permuted = group(matrix[np.ix_(order, order)], num_groups)
+        back = sorted(sorted(order[classes].tolist()) for classes in permuted)
         assert back == groups
 
 
-def test_deterministic():
+@both
+def test_deterministic(group):
     matrix = affinity(30, 0)
     np.random.seed(0)
-    first = spectral_groups(matrix, 4)
+    first = group(matrix, 4)
     np.random.seed(1)
-    assert spectral_groups(matrix, 4) == first
+    assert group(matrix, 4) == first
 
 
-def test_opposite_classes_have_no_affinity():
+@both
+def test_opposite_classes_have_no_affinity(group):
     """A graph in two pieces, and nothing to warn of."""
     sides = np.array([1.0, -1.0, -1.0, 1.0, 1.0, -1.0])
     matrix = class_affinity(np.outer(sides, sides))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert spectral_groups(matrix, 2) == [[0, 3, 4], [1, 2, 5]]
+        assert group(matrix, 2) == [[0, 3, 4], [1, 2, 5]]
 
 
-def test_as_few_and_as_many_groups_as_can_be():
+@pytest.mark.parametrize("seed", range(3))
+def test_opposite_classes_share_a_group_only_as_released(seed):
+    """Two pairs of opposites, and classes that have little to do with any."""
+    rows = np.eye(6)[[0, 0, 1, 1, 2, 3, 4, 5]]
+    rows[[1, 3]] *= -1
+    rows += 0.1 * np.random.default_rng(seed).normal(size=rows.shape)
+    matrix = class_affinity(rows @ rows.T)
+    released = spectral_groups(matrix, 6)
+    assert released == [[0, 1], [2, 3], [4], [5], [6], [7]]
+    found = ward_groups(matrix, 6)
+    assert not any({0, 1} <= set(g) or {2, 3} <= set(g) for g in found)
+
+
+def test_ward_joins_what_spreads_least():
+    """Computed by hand, with angles for gradients."""
+    angles = np.radians([0, 20, 50, 180, 190])
+    rows = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    matrix = class_affinity(rows @ rows.T)
+    assert ward_groups(matrix, 4) == [[0], [1], [2], [3, 4]]
+    assert ward_groups(matrix, 3) == [[0, 1], [2], [3, 4]]
+    assert ward_groups(matrix, 2) == [[0, 1, 2], [3, 4]]
+
+
+def test_an_estimate_need_not_be_of_any_gradients():
+    """Its negative eigenvalues are noise."""
+    matrix = bundles([4, 4, 4])
+    noise = np.random.default_rng(0).normal(scale=0.05, size=matrix.shape)
+    noisy = np.clip(matrix + noise + noise.T, 0.0, 2.0)
+    np.fill_diagonal(noisy, 2.0)
+    assert np.linalg.eigvalsh(noisy - 1.0).min() < -0.1
+    assert ward_groups(noisy, 3) == ward_groups(matrix, 3)
+
+
+@both
+def test_as_few_and_as_many_groups_as_can_be(group):
     matrix = affinity(4, 0)
-    assert spectral_groups(matrix, 1) == [[0, 1, 2, 3]]
-    assert spectral_groups(matrix, 4) == [[0], [1], [2], [3]]
+    assert group(matrix, 1) == [[0, 1, 2, 3]]
+    assert group(matrix, 4) == [[0], [1], [2], [3]]
 
 
+@both
 @pytest.mark.parametrize("num_groups", [0, 5])
-def test_groups_out_of_range(num_groups):
+def test_groups_out_of_range(group, num_groups):
     with pytest.raises(ValueError, match=f"num_groups={num_groups} for 4"):
-        spectral_groups(affinity(4, 0), num_groups)
+        group(affinity(4, 0), num_groups)
 
 
-def test_without_scikit_learn(monkeypatch):
+@both
+def test_without_scikit_learn(monkeypatch, group):
     original = builtins.__import__
 
     def without(name, *args, **kwargs):
@@ -122,4 +166,4 @@ def test_without_scikit_learn(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"keras-mimo\[grouping\]"):
-        spectral_groups(affinity(5, 0), 2)
+        group(affinity(5, 0), 2)

@@ -1,8 +1,12 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
+from keras_mimo.datasets import long_tail
+from keras_mimo.grouping import ClassGrouping
 from keras_mimo.grouping import find_groups
 
 SIDES = np.array([1, -1, -1, 1, 1, -1])
@@ -25,7 +29,9 @@ def planted():
     return model, (rng.uniform(0.5, 1.5, size=(len(y), 4)), y)
 
 
-@pytest.mark.parametrize("options", [{}, {"projection": 16}])
+@pytest.mark.parametrize(
+    "options", [{}, {"projection": 16}, {"method": "released"}]
+)
 def test_planted_groups_are_found(options):
     model, dataset = planted()
     found = find_groups(model, dataset, 2, 6, verbose=0, **options)
@@ -35,6 +41,75 @@ def test_planted_groups_are_found(options):
     same = SIDES == SIDES[:, None]
     assert found.affinity[same].min() > 1.5
     assert found.affinity[~same].max() < 0.5
+    assert found.cosine_inside_groups > 0.5
+    assert found.cosine_between_groups < -0.5
+
+
+def test_the_mean_cosines():
+    cosines = np.array(
+        [
+            [1.0, 0.6, 0.0, -0.2, -0.4],
+            [0.6, 1.0, 0.0, 0.1, -0.3],
+            # Without a gradient: a class that counts nowhere.
+            [0.0, 0.0, 0.0, 0.0, 0.0],
+            [-0.2, 0.1, 0.0, 1.0, 0.2],
+            [-0.4, -0.3, 0.0, 0.2, 1.0],
+        ]
+    )
+    groups = [[0, 1, 2], [3, 4]]
+    found = ClassGrouping(groups, cosines + 1, np.array([4, 3, 0, 2, 1]))
+    assert found.cosine_inside_groups == pytest.approx((0.6 + 0.2) / 2)
+    expected = (-0.2 - 0.4 + 0.1 - 0.3) / 4
+    assert found.cosine_between_groups == pytest.approx(expected)
+    together = ClassGrouping([[0, 1, 2, 3, 4]], cosines + 1, found.counts)
+    assert together.cosine_inside_groups == pytest.approx(0.0)
+    assert np.isnan(together.cosine_between_groups)
+    apart = [[0], [1], [2], [3], [4]]
+    alone = ClassGrouping(apart, cosines + 1, found.counts)
+    assert np.isnan(alone.cosine_inside_groups)
+    assert alone.cosine_between_groups == pytest.approx(0.0)
+
+
+def trained(seed):
+    """A network that has learnt a little of ten kinds of patterns.
+
+    Long-tailed, and in pairs that look alike.
+    """
+    rng = np.random.default_rng(seed)
+    y = np.repeat(np.arange(10), 100)
+    centres = rng.normal(size=(5, 20)).repeat(2, 0)
+    centres = centres + 0.5 * rng.normal(size=centres.shape)
+    x = (centres[y] + rng.normal(size=(len(y), 20))).astype("float32")
+    x, y = long_tail(x, y, 0.1, seed=seed)
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((20,))
+    hidden = layers.Dense(16, activation="relu")(inputs)
+    model = keras.Model(inputs, layers.Dense(10)(hidden))
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    model.fit(x, y, batch_size=32, epochs=2, verbose=0)
+    return model, (x, y)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_real_gradients_agree_more_than_in_random_groups(seed):
+    model, dataset = trained(seed)
+    order = np.random.default_rng(seed).permuted(
+        np.tile(np.arange(10), (100, 1)), axis=1
+    )
+    for num_groups in (2, 4, 6):
+        found = find_groups(model, dataset, num_groups, 10, verbose=0)
+        ends = np.cumsum([len(group) for group in found.groups])[:-1]
+        # Of the same sizes.
+        random = [
+            dataclasses.replace(found, groups=np.split(classes, ends))
+            for classes in order
+        ]
+        cosines = [grouping.cosine_inside_groups for grouping in random]
+        assert found.cosine_inside_groups > np.mean(cosines)
+        assert found.cosine_inside_groups > found.cosine_between_groups
 
 
 def test_groups_permute_with_classes():
@@ -57,6 +132,8 @@ def test_empty_classes_join_the_largest_group():
         find_groups(model, (x[seen], y[seen]), 5, 6, verbose=0)
 
 
-def test_groups_out_of_range_before_any_work():
+def test_bad_arguments_before_any_work():
     with pytest.raises(ValueError, match="num_groups=7 for 6"):
         find_groups(None, None, 7, 6)
+    with pytest.raises(ValueError, match="method='average'"):
+        find_groups(None, None, 2, 6, method="average")

@@ -250,6 +250,14 @@ def test_groups_change_without_compiling_anew_and_are_saved(tmp_path):
     )
 
 
+def test_the_method_is_saved():
+    for method in ("ward", "released"):
+        config = ClassGroups(num_groups=2, method=method).get_config()
+        assert ClassGroups.from_config(config).method == method
+    assert ClassGroups().method == keras_mimo.gbg()["objectives"].method
+    assert ClassGroups().method == "ward"
+
+
 def test_the_users_objective_is_not_changed_by_a_model():
     objective = ClassGroups(num_groups=2)
     model = compiled(objective)
@@ -288,6 +296,7 @@ def test_labels_out_of_range(labels):
         (lambda: ClassGroups(num_classes=2.5), ValueError, "num_classes=2.5"),
         (lambda: ClassGroups([[0]], num_groups=2), ValueError, "num_groups=2"),
         (lambda: ClassGroups(within="x"), TypeError, "within=x"),
+        (lambda: ClassGroups(method="x"), ValueError, "method='x'"),
         (
             lambda: ClassGroups([[0], [2]], num_classes=3),
             ValueError,
