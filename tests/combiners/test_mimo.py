@@ -183,3 +183,43 @@ def test_fused_must_be_an_objective():
 def test_there_must_be_another_objective():
     with pytest.raises(ValueError, match="at least 2 objectives"):
         MIMOCombiner().build(["fused"])
+
+
+def test_best_losses_are_what_losses_are_measured_from():
+    best = {"x": 0.8, "z": 0.1}
+    combiner = built(penalty=2.0, smoothing=0.5, best_losses=best)
+    losses = with_fused([1.0, 0.6, 0.5], 0.9)
+    excess = losses - np.array([0.8, 0, 0, 0.1])
+    value, weights, slopes = evaluate(combiner, losses)
+    expected, slopes_by_hand = by_hand(excess, ALL, 2.0, 0.5)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(weights, slopes_by_hand, rtol=1e-5)
+    np.testing.assert_allclose(slopes, slopes_by_hand, rtol=1e-5)
+    # y is the worst of what is left, where x would be.
+    assert weights[UNIMODAL].argmax() == 1
+    copy = MIMOCombiner.from_config(combiner.get_config())
+    assert copy.best_losses == best
+
+
+def test_best_losses_come_from_runs():
+    combiner = MIMOCombiner()
+    run = keras.callbacks.History()
+    run.history = {"loss": [1.0, 0.4, 0.5]}
+    combiner.adapt({"y": run})
+    combiner.build(NAMES)
+    assert combiner.best_losses == {"y": 0.4}
+    with pytest.raises(TypeError, match="`runs` must be a dict"):
+        combiner.adapt({"y": 0.4})
+
+
+@pytest.mark.parametrize(
+    "best, error", [([0.1], TypeError), ({"y": float("nan")}, ValueError)]
+)
+def test_bad_best_losses(best, error):
+    with pytest.raises(error, match="`best_losses` must be"):
+        MIMOCombiner(best_losses=best)
+
+
+def test_best_losses_are_of_unimodal_objectives():
+    with pytest.raises(ValueError, match=r"uni-modal objectives.*'fused'"):
+        built(best_losses={"fused": 0.1})

@@ -525,7 +525,7 @@ def test_bad_num_classes(num_classes):
 @pytest.mark.parametrize(
     "kwargs, error, message",
     [
-        ({"fusion": "mean"}, ValueError, r'"sum" and "concat".*\'mean\''),
+        ({"fusion": "mean"}, ValueError, r'"sum", "concat".*\'mean\''),
         (
             {"head": layers.Dense(CLASSES)},
             TypeError,
