@@ -199,6 +199,32 @@ def test_krum_leaves_the_outlier_out():
     np.testing.assert_array_equal(chosen, [True, True, True, False, False])
 
 
+def krum(rows, selected):
+    combiner = KrumCombiner(byzantine=1, selected=selected)
+    found = combiner(np.ones(len(rows)), rows @ rows.T)
+    return keras.ops.convert_to_numpy(found)
+
+
+@pytest.mark.parametrize("selected", [1, 2, 3])
+def test_krum_is_permutation_equivariant_at_ties(selected):
+    """Two pairs of equals, a lone row, and an outlier."""
+    rows = np.array([[0.0, 1], [0, 1], [1, 0], [1, 0], [5, 5], [90, 9]])
+    # All four have the score 0 + 2 + 2.
+    expected = np.array([1, 1, 1, 1, 0, 0]) / 4
+    for seed in range(4):
+        order = np.random.default_rng(seed).permutation(6)
+        found = krum(rows[order], selected)
+        np.testing.assert_array_equal(found, expected[order])
+
+
+def test_krum_shares_the_places_that_are_left():
+    """Scores of 4, 2, 4, 5 and many: one is ahead, two are level."""
+    rows = np.array([[-1.0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 1, 1], [0, 9, 9]])
+    np.testing.assert_array_equal(krum(rows, 1), [0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(krum(rows, 2), [0.25, 0.5, 0.25, 0, 0])
+    np.testing.assert_allclose(krum(rows, 3), [1 / 3, 1 / 3, 1 / 3, 0, 0])
+
+
 @pytest.mark.parametrize(
     "rescale, factor", [(None, 1), ("linear", 1.5), ("square", 1.25)]
 )
