@@ -249,6 +249,16 @@ def test_imtlg_projections_are_equal_and_weights_sum_to_1():
     np.testing.assert_allclose(np.sum(found), 1, rtol=1e-6)
 
 
+@pytest.mark.parametrize("combiner", [IMTLGCombiner(), ConFIGCombiner()])
+def test_opposite_gradients_have_no_common_projection(combiner):
+    for seed in range(8):
+        row = np.random.default_rng(seed).normal(size=9)
+        rows = np.array([row, -(seed + 1) * row], "float32")
+        arguments = np.ones(2, "float32"), rows @ rows.T
+        found = keras.ops.convert_to_numpy(combiner(*arguments))
+        np.testing.assert_array_equal(found, 0)
+
+
 def test_fairgrad_equation():
     found = weights(FairGradCombiner(alpha=2.0))
     np.testing.assert_allclose(J3 @ (found @ J3), found**-0.5, rtol=1e-5)
