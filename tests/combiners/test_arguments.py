@@ -14,6 +14,7 @@ from keras_mimo.combiners import FAMOCombiner
 from keras_mimo.combiners import GradVacCombiner
 from keras_mimo.combiners import IMTLGCombiner
 from keras_mimo.combiners import KrumCombiner
+from keras_mimo.combiners import MMParetoCombiner
 from keras_mimo.combiners import NashMTLCombiner
 from keras_mimo.combiners import PCGradCombiner
 from keras_mimo.combiners import RLWCombiner
@@ -183,6 +184,12 @@ def test_numbers_that_do_not_fit_the_objectives(cls, argument):
         cls(**{argument: [1, 2]}).build(NAMES)
     with pytest.raises(ValueError, match=rf"`{argument}`.*have: \['d'\]"):
         cls(**{argument: {"a": 1, "d": 1}}).build(NAMES)
+
+
+def test_mmpareto_of_orthogonal_gradients_is_their_sum():
+    """They do not conflict: the weights are equal, whatever the lengths."""
+    found = weights(MMParetoCombiner(), gramian=np.diag([1.0, 9.0]))
+    np.testing.assert_allclose(found, [1.5, 1.5], rtol=1e-6)
 
 
 def test_krum_needs_enough_objectives():
