@@ -14,7 +14,8 @@ class ConFIGCombiner(PreferenceCombiner):
     ||g_k||` for every objective, in closed form, and as length the sum of the
     projections `g_k . u`. No objective is made worse to first order where the
     gradients are linearly independent; where they are not, `u` is the
-    least-squares solution and may conflict. A gradient of 0 is left out.
+    least-squares solution and may conflict; where that is no more than rounding
+    the update is 0. A gradient of 0 is left out.
 
     Args:
         preference: `None` (the same cosines), list of K non-negative floats in

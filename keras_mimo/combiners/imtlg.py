@@ -4,6 +4,7 @@ from keras import ops
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
 from keras_mimo.solvers.cosines import cosines
 from keras_mimo.solvers.eigen import pseudo_solve
+from keras_mimo.solvers.rounding import rounding
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
@@ -15,7 +16,8 @@ class IMTLGCombiner(BalancedGradientCombiner):
     Weights can be negative, and the common projection too where they are: then
     every objective is made worse. For dependent gradients it is the
     least-squares solution in the unit gradients. Where the weights cannot be
-    given sum 1 the update is 0, and so is the weight of a gradient of 0.
+    given sum 1, up to rounding, the update is 0, and so is the weight of a
+    gradient of 0.
 
     Reference:
 
@@ -33,6 +35,5 @@ class IMTLGCombiner(BalancedGradientCombiner):
         shortest = ops.min(ops.where(positive, lengths, ops.max(lengths)))
         weights = pseudo_solve(matrix, ones) * ones * (shortest / lengths)
         total = ops.sum(weights)
-        return ops.where(
-            total != 0, weights / ops.where(total != 0, total, 1.0), 0.0
-        )
+        visible = abs(total) > rounding(matrix) * ops.sum(abs(weights))
+        return ops.where(visible, weights / ops.where(visible, total, 1.0), 0.0)

@@ -13,6 +13,10 @@ class KrumCombiner(BalancedGradientCombiner):
     the lowest scores is the update. Up to `byzantine` gradients may then be
     anything: a rule against outliers and faulty data, not against conflict.
 
+    Gradients of equal score share the places that are left for them equally:
+    more than `selected` may then have a weight, and their order does not
+    matter.
+
     K counts the active objectives. Where they are fewer than the two arguments
     ask for, one neighbour is counted, and all of the objectives are averaged.
 
@@ -74,11 +78,15 @@ class KrumCombiner(BalancedGradientCombiner):
 
         present = ops.sum(ops.cast(active, "int32"))
         neighbours = ops.maximum(present - self.byzantine - 2, 1)
-        nearest = _ranks(distances) < neighbours
-        scores = ops.sum(ops.where(nearest, distances, 0.0), axis=-1)
-        ranks = _ranks(ops.where(active, scores, infinite))
-        chosen = active & (ranks < self.selected)
-        weights = ops.cast(chosen, gramian.dtype)
+        # Sorted, so that the rounding of the sum does not depend on the order.
+        nearest = ops.where(places < neighbours, ops.sort(distances), 0.0)
+        scores = ops.where(active, ops.sum(nearest, axis=-1), infinite)
+        lower = _count(scores[None, :] < scores[:, None])
+        equal = _count(scores[None, :] == scores[:, None])
+        shared = ops.clip(self.selected - lower, 0, equal)
+        weights = ops.cast(shared, gramian.dtype)
+        weights = weights / ops.cast(equal, gramian.dtype)
+        weights = ops.where(active, weights, 0.0)
         return weights / ops.maximum(ops.sum(weights), 1.0)
 
     def get_config(self):
@@ -89,9 +97,5 @@ class KrumCombiner(BalancedGradientCombiner):
         }
 
 
-def _ranks(x):
-    """Place of each entry in the last axis, were it sorted, ties in order."""
-    mine, other = x[..., :, None], x[..., None, :]
-    earlier = ops.tri(x.shape[-1], k=-1) > 0
-    before = (other < mine) | ((other == mine) & earlier)
-    return ops.sum(ops.cast(before, "int32"), axis=-1)
+def _count(where):
+    return ops.sum(ops.cast(where, "int32"), axis=-1)

@@ -18,7 +18,9 @@ class MMParetoCombiner(BalancedGradientCombiner):
     `scale * h`, with `h` lengthened to the sum of the gradients where it is
     shorter: the noise of a long step is what lets uni-modal losses generalise.
 
-    The paper lengthens `h` in each tensor; here it is done in each block.
+    The paper lengthens `h` in each tensor; here it is done in each block. At a
+    Pareto-stationary point, where `h` is shorter than the rounding of the
+    Gramian can tell from 0, the update is 0.
 
     Args:
         scale: Positive float (gamma in the paper). Defaults to `1.5`, as in the
@@ -65,15 +67,13 @@ class MMParetoCombiner(BalancedGradientCombiner):
     def call(self, losses, gramian=None, active=None, training=True):
         total = ops.cast(active, gramian.dtype)
         _, _, positive = cosines(gramian, active)
-        pairs = positive[:, None] & positive[None, :]
-        conflict = ops.any(pairs & (gramian <= 0))
+        conflict = ops.any(gramian < 0)
         pareto = ops.sum(total) * min_norm(gramian, positive)
         weights = ops.where(conflict, pareto, total)
         length = combined_length(weights, gramian)
         longest = combined_length(total, gramian)
-        shortened = (length > 0) & (length < longest)
-        ratio = longest / ops.where(shortened, length, longest)
-        ratio = ops.where(shortened, ratio, 1.0)
+        ratio = longest / ops.where(length > 0, length, 1.0)
+        ratio = ops.where(length > 0, ops.maximum(ratio, 1.0), 0.0)
         return self.scale * weights * ratio
 
     def get_config(self):

@@ -13,7 +13,8 @@ class Rescaled(CombinerWrapper):
     end, and some lengthen it. Here the learning rate means what it means when
     the losses are averaged.
 
-    A direction of length 0 stays 0.
+    Where the direction, or that mean, is shorter than the rounding of the
+    Gramian can tell from 0, the update is 0.
 
     Args:
         combiner: The `BalancedGradientCombiner` that gives the direction.

@@ -14,8 +14,10 @@ def bargaining(gramian, active, exponent=1.0):
     shrinks a weight, which bounds the growth of the curvature along it, so that
     every step descends, and the last ones converge quadratically.
 
-    It stops where `b * (C b)`, with `C` the cosines and `b` the weights of the
-    unit vectors, is its target up to `2 * K * eps` of the terms that it sums.
+    `b * (C b)`, with `C` the cosines and `b` the weights of the unit vectors,
+    is its target up to `2 * K * eps` of the terms that it sums, and from there
+    on for as long as a step halves what is missing: where vectors nearly oppose
+    each other, `2 * K * eps` is far more than what the Gramian is known to.
     Where 0 is in the convex hull of the vectors there is no solution and the
     weights grow, until rounding of that size ends it: the sum is then near 0.
 
@@ -41,20 +43,20 @@ def bargaining(gramian, active, exponent=1.0):
     units = relative ** ((exponent - 1) / (exponent + 1))
 
     def state(x):
-        """`b * (C b)` over its units, its target, and what is missing."""
+        """`b * (C b)` over its units: pairs, target, what is missing, error."""
         pairs = x[:, None] * matrix * x[None, :]
         terms = pairs * (units[None, :] / units[:, None])
         target = ops.where(positive, x ** (1 - exponent), 0.0)
         missing = target - ops.sum(terms, axis=-1)
         size = target + ops.sum(abs(terms), axis=-1)
-        unsolved = ops.any(abs(missing) > tolerance * size)
+        error = ops.max(abs(missing) / ops.where(size > 0, size, 1.0))
         # A sum of visibly negative square comes of a Gramian with an error, and
         # there is no end to it.
         square = ops.sum(units**2 * (target - missing))
         sound = square > -4 * tolerance * ops.sum(units**2 * size)
-        return pairs, target, missing, unsolved & sound
+        return pairs, target, missing, ops.where(sound, error, 0.0)
 
-    def step(x, _):
+    def step(x, error, _):
         pairs, target, missing, _ = state(x)
         curvature = x**2 + exponent * target
         scale = ops.sqrt(ops.where(curvature > 0, curvature, 1.0))
@@ -71,14 +73,18 @@ def bargaining(gramian, active, exponent=1.0):
         length = ops.where(shrinking > 0, length, 1.0)
         # A weight that grows without bound does so in bounded steps.
         length = ops.minimum(length, 9.0 / ops.maximum(ops.max(growth), 9.0))
-        x = x * (1 + length * growth)
-        return x, state(x)[-1]
+        moved = x * (1 + length * growth)
+        left = state(moved)[-1]
+        taken = (error > tolerance) | (2 * left < error)
+        x, left = ops.where(taken, moved, x), ops.where(taken, left, error)
+        return x, left, taken & (left > 0)
 
     ones = ops.ones_like(lengths)
-    x, _ = ops.while_loop(
-        lambda x, running: running,
+    error = state(ones)[-1]
+    x, _, _ = ops.while_loop(
+        lambda x, error, running: running,
         step,
-        (ones, state(ones)[-1]),
+        (ones, error, error > 0),
         maximum_iterations=200,
     )
     unscaled = x * units / relative * largest ** (-2 / (1 + exponent))

@@ -1,6 +1,6 @@
-import keras
-import numpy as np
 from keras import ops
+
+from keras_mimo.solvers.rounding import rounding
 
 
 def eigen(matrix):
@@ -16,15 +16,21 @@ def eigen(matrix):
         `4 * K * eps` of the largest, so that there is something to invert.
     """
     values, vectors = ops.eigh(matrix)
-    dtype = keras.backend.standardize_dtype(matrix.dtype)
-    epsilon = 4 * matrix.shape[-1] * float(np.finfo(dtype).eps)
     # Not >=: of a matrix of zeros nothing is left.
-    return values, vectors, values > epsilon * ops.max(abs(values))
+    kept = values > rounding(matrix) * ops.max(abs(values))
+    return values, vectors, kept
 
 
 def pseudo_solve(matrix, vector):
-    """The shortest of the `x` that minimise `||A x - b||`."""
+    """The shortest of the `x` that minimise `||A x - b||`.
+
+    What `A x` can't reach of `b` leaks into its other parts, as far as rounding
+    turns the eigenvectors: parts that are no larger than that are 0.
+    """
     values, vectors, kept = eigen(matrix)
-    inverse = ops.where(kept, 1.0 / ops.where(kept, values, 1.0), 0.0)
-    parts = inverse * ops.sum(vectors * vector[:, None], axis=0)
-    return ops.sum(vectors * parts, axis=-1)
+    parts = ops.sum(vectors * vector[:, None], axis=0)
+    unreached = ops.sqrt(ops.sum(ops.where(kept, 0.0, parts) ** 2))
+    leak = rounding(matrix) * ops.max(abs(values)) * unreached
+    solved = parts / ops.where(kept, values, 1.0)
+    kept = kept & (abs(parts * values) > leak)
+    return ops.sum(vectors * ops.where(kept, solved, 0.0), axis=-1)

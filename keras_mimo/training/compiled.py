@@ -81,7 +81,8 @@ class CompiledObjectives:
         weights = self._ask(losses, gramians, actives)
         if self._weight_tracker is not None:
             self._weight_tracker.update_state(sum(weights), reached.sum(axis=0))
-        self._conflict_tracker.update_state(conflict(gramians, actives))
+        if self._conflict_tracker is not None:
+            self._conflict_tracker.update_state(conflict(gramians, actives))
         return weights
 
     def kept_weights(self, losses, active, num_blocks):
@@ -123,10 +124,11 @@ class CompiledObjectives:
     def _build(self):
         names = self.objective.names
         self.build_combiners(names)
-        if len(names) > 1 and self.combiner.needs != "gradients":
+        several = len(names) > 1
+        if several and self.combiner.needs != "gradients":
             self._weight_tracker = WeightTracker(names)
             self.training_metrics.append(self._weight_tracker)
-        if self.combiner.needs == "gramian":
+        if several and self.combiner.needs == "gramian":
             self._conflict_tracker = keras.metrics.Mean(name="conflict")
             self.training_metrics.append(self._conflict_tracker)
         self.built = True

@@ -14,6 +14,7 @@ from keras_mimo.combiners import FAMOCombiner
 from keras_mimo.combiners import GradVacCombiner
 from keras_mimo.combiners import IMTLGCombiner
 from keras_mimo.combiners import KrumCombiner
+from keras_mimo.combiners import MMParetoCombiner
 from keras_mimo.combiners import NashMTLCombiner
 from keras_mimo.combiners import PCGradCombiner
 from keras_mimo.combiners import RLWCombiner
@@ -185,6 +186,12 @@ def test_numbers_that_do_not_fit_the_objectives(cls, argument):
         cls(**{argument: {"a": 1, "d": 1}}).build(NAMES)
 
 
+def test_mmpareto_of_orthogonal_gradients_is_their_sum():
+    """They do not conflict: the weights are equal, whatever the lengths."""
+    found = weights(MMParetoCombiner(), gramian=np.diag([1.0, 9.0]))
+    np.testing.assert_allclose(found, [1.5, 1.5], rtol=1e-6)
+
+
 def test_krum_needs_enough_objectives():
     with pytest.raises(ValueError, match="at least 4"):
         KrumCombiner().build(NAMES)
@@ -197,6 +204,32 @@ def test_krum_leaves_the_outlier_out():
     combiner = KrumCombiner(byzantine=1, selected=3)
     chosen = keras.ops.convert_to_numpy(combiner(np.ones(5), rows @ rows.T) > 0)
     np.testing.assert_array_equal(chosen, [True, True, True, False, False])
+
+
+def krum(rows, selected):
+    combiner = KrumCombiner(byzantine=1, selected=selected)
+    found = combiner(np.ones(len(rows)), rows @ rows.T)
+    return keras.ops.convert_to_numpy(found)
+
+
+@pytest.mark.parametrize("selected", [1, 2, 3])
+def test_krum_is_permutation_equivariant_at_ties(selected):
+    """Two pairs of equals, a lone row, and an outlier."""
+    rows = np.array([[0.0, 1], [0, 1], [1, 0], [1, 0], [5, 5], [90, 9]])
+    # All four have the score 0 + 2 + 2.
+    expected = np.array([1, 1, 1, 1, 0, 0]) / 4
+    for seed in range(4):
+        order = np.random.default_rng(seed).permutation(6)
+        found = krum(rows[order], selected)
+        np.testing.assert_array_equal(found, expected[order])
+
+
+def test_krum_shares_the_places_that_are_left():
+    """Scores of 4, 2, 4, 5 and many: one is ahead, two are level."""
+    rows = np.array([[-1.0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 1, 1], [0, 9, 9]])
+    np.testing.assert_array_equal(krum(rows, 1), [0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(krum(rows, 2), [0.25, 0.5, 0.25, 0, 0])
+    np.testing.assert_allclose(krum(rows, 3), [1 / 3, 1 / 3, 1 / 3, 0, 0])
 
 
 @pytest.mark.parametrize(
@@ -221,6 +254,16 @@ def test_imtlg_projections_are_equal_and_weights_sum_to_1():
     projections = J3 @ (found @ J3) / np.linalg.norm(J3, axis=1)
     np.testing.assert_allclose(projections, projections[0], rtol=1e-5)
     np.testing.assert_allclose(np.sum(found), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("combiner", [IMTLGCombiner(), ConFIGCombiner()])
+def test_opposite_gradients_have_no_common_projection(combiner):
+    for seed in range(8):
+        row = np.random.default_rng(seed).normal(size=9)
+        rows = np.array([row, -(seed + 1) * row], "float32")
+        arguments = np.ones(2, "float32"), rows @ rows.T
+        found = keras.ops.convert_to_numpy(combiner(*arguments))
+        np.testing.assert_array_equal(found, 0)
 
 
 def test_fairgrad_equation():

@@ -16,6 +16,7 @@ from tests.backends import double_precision
 from tests.backends import gradient
 from tests.solvers.problems import FAMILIES
 from tests.solvers.problems import INDEPENDENT
+from tests.solvers.problems import STATIONARY
 from tests.solvers.problems import around_zero
 from tests.solvers.problems import gramian
 from tests.solvers.problems import plain
@@ -53,6 +54,13 @@ PROFILE = settings(
 def having(*traits):
     """Parametrises by the combiners that have one of the traits."""
     classes = [c for c in CLASSES if c.traits & set(traits)]
+    return pytest.mark.parametrize("cls", classes)
+
+
+def having_all(*traits):
+    """Parametrises by the combiners of Gramians that have all the traits."""
+    gramian = [c for c in CLASSES if c.needs == "gramian"]
+    classes = [c for c in gramian if c.traits >= set(traits)]
     return pytest.mark.parametrize("cls", classes)
 
 
@@ -189,6 +197,24 @@ def test_non_conflicting(cls, dtype):
         run()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@having_all("non_conflicting", "homogeneous")
+def test_non_conflicting_at_stationary_points(cls, dtype):
+    """Relative to the gradients: stretched noise has large terms, too."""
+    counts = [k for k in COUNTS if k <= LARGE]
+
+    @PROFILE
+    @given(problems(STATIONARY, counts, inactive=False))
+    def run(problem):
+        rows = problem[0].astype(dtype)
+        total = np.sum(np.linalg.norm(rows.astype("float64"), axis=1))
+        bound = UNITS * len(rows) * np.finfo(dtype).eps * total
+        assert Outcome(cls, rows, problem[1]).worst >= -bound
+
+    with double_precision():
+        run()
+
+
 @having("non_conflicting", "non_conflicting_if_independent")
 def test_non_conflicting_relative_to_the_step(cls):
     """The gate of ALGORITHMS.md section 7, where rounding is far from it."""
@@ -246,9 +272,9 @@ def test_homogeneous(cls):
         run()
 
 
-def lengthened(cls, seed, factors):
+def lengthened(cls, seed, factors, family=plain):
     """Directions for the same rows with other lengths, and their size."""
-    rows = plain(np.random.default_rng(seed), LARGE)
+    rows = family(np.random.default_rng(seed), LARGE)
     found = [direction(cls, rows * f[:, None]) for f in factors]
     return found, np.linalg.norm(rows) * np.max(factors)
 
@@ -256,9 +282,9 @@ def lengthened(cls, seed, factors):
 @having("linear_under_scaling")
 def test_linear_under_scaling(cls):
     with double_precision():
-        for seed in range(3):
+        for seed, family in enumerate((plain, plain, *STATIONARY)):
             a, b = 10 ** np.random.default_rng(seed).uniform(-2, 2, (2, LARGE))
-            found, size = lengthened(cls, seed, [a, b, a + b])
+            found, size = lengthened(cls, seed, [a, b, a + b], family)
             assert_same(found[0] + found[1], found[2], size, 1e-10)
 
 
@@ -269,6 +295,10 @@ def test_scale_invariant(cls):
             a = 10 ** np.random.default_rng(seed).uniform(-3, 3, LARGE)
             found, _ = lengthened(cls, seed, [np.ones(LARGE), a])
             assert_same(*found, np.linalg.norm(found[0]), 1e-10)
+        for seed, family in enumerate(STATIONARY):
+            # Of length 1 elsewhere, and here known to the root of rounding.
+            found, _ = lengthened(cls, seed, [np.ones(LARGE), a], family)
+            assert_same(*found, 1, np.sqrt(LARGE * np.finfo("float64").eps))
 
 
 def test_the_examples_tell_a_nonlinear_combiner():
@@ -298,6 +328,25 @@ def test_permutation_equivariant(cls):
             rows, active = rows[order], active[order]
             found = direction(cls, rows, active, names)
             assert_same(found, expected, np.sum(np.linalg.norm(rows, axis=1)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@having_all("permutation_equivariant")
+def test_permutation_equivariant_at_stationary_points(cls, dtype):
+    """A Gramian known to `K * eps` tells lengths to the root of that."""
+    tolerance = np.sqrt(LARGE * np.finfo(dtype).eps)
+    with double_precision():
+        for seed, family in enumerate(2 * STATIONARY):
+            rng = np.random.default_rng(seed)
+            rows = scaled(rng, family(rng, LARGE), seed % 2).astype(dtype)
+            order = rng.permutation(LARGE)
+            expected = direction(cls, rows)
+            found = direction(cls, rows[order])
+            size = np.sum(np.linalg.norm(rows.astype("float64"), axis=1))
+            if "homogeneous" not in cls.traits:
+                # The length that they are made to have, short of this point.
+                size = np.sqrt(LARGE)
+            assert_same(found, expected, size, tolerance)
 
 
 # The first two rows oppose each other, and no others do.

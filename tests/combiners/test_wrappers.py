@@ -10,9 +10,12 @@ from keras_mimo.combiners import GradDropCombiner
 from keras_mimo.combiners import MeanCombiner
 from keras_mimo.combiners import MGDACombiner
 from keras_mimo.combiners import MIMOCombiner
+from keras_mimo.combiners import MMParetoCombiner
 from keras_mimo.combiners import Rescaled
 from keras_mimo.combiners import Smoothed
 from keras_mimo.combiners import SumCombiner
+from tests.backends import double_precision
+from tests.solvers.problems import scaled
 
 J = np.array([[3, 0, 1, 0], [-2, 2, 0, 1], [-1, -3, 1, 2]], dtype="float32")
 
@@ -22,7 +25,7 @@ def array(x):
 
 
 def weigh(combiner, rows, losses=None, active=None, training=True):
-    losses = np.ones(len(rows), "float32") if losses is None else losses
+    losses = np.ones(len(rows), rows.dtype) if losses is None else losses
     return array(
         combiner(losses, rows @ rows.T, active=active, training=training)
     )
@@ -53,6 +56,25 @@ def test_rescaled_leaves_a_vanishing_direction_at_zero():
     weights = weigh(Rescaled(MGDACombiner()), rows)
     np.testing.assert_allclose(weights @ rows, 0.0, atol=1e-6)
     assert np.isfinite(weights).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "combiner", [Rescaled(MGDACombiner()), MMParetoCombiner()]
+)
+def test_noise_is_not_stretched(combiner, dtype):
+    """The direction is shorter than the rounding of the Gramian."""
+    with double_precision():
+        for seed in range(8):
+            rng = np.random.default_rng(seed)
+            rows = rng.normal(size=(9, 11))
+            rows = scaled(rng, rows - rows.mean(axis=0), seed % 3)
+            weights = weigh(combiner, rows.astype(dtype))
+            np.testing.assert_array_equal(weights, 0)
+            # A step that all agree on, as long as a thousandth of the others.
+            rows = np.hstack([rows, np.full((9, 1), 1e-2 * np.max(abs(rows)))])
+            weights = weigh(combiner, rows.astype(dtype))
+            assert np.min(rows @ (weights @ rows)) > 0
 
 
 def test_smoothed_weights_are_the_corrected_average():

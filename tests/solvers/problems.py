@@ -40,8 +40,25 @@ def around_zero(rng, count):
     return rows - np.mean(rows, axis=0)
 
 
+def uneven(rng, count):
+    """Rows with 0 in their convex hull, off its centre."""
+    rows = plain(rng, count)
+    shares = rng.uniform(0.2, 1, size=(count, 1))
+    return rows - np.sum(shares * rows, axis=0) / np.sum(shares)
+
+
+def opposed(rng, count):
+    """Pairs of opposite rows, one row alone if their number is odd."""
+    rows = plain(rng, count)
+    pairs = count // 2
+    rows[1 : 2 * pairs : 2] = -rows[: 2 * pairs : 2]
+    return rows
+
+
 INDEPENDENT = (plain, correlated, opposing)
 FAMILIES = (*INDEPENDENT, duplicated, rank_deficient, around_zero)
+# With 0 in the convex hull of all rows, or of as many as make pairs.
+STATIONARY = (around_zero, uneven, opposed)
 
 
 def scaled(rng, rows, spread):

@@ -5,6 +5,9 @@ from keras_mimo.solvers.eigen import eigen
 from keras_mimo.solvers.eigen import pseudo_solve
 from tests.backends import MODES
 from tests.backends import compiled
+from tests.backends import double_precision
+from tests.solvers.problems import gramian
+from tests.solvers.problems import opposed
 
 
 def kept(matrix):
@@ -30,3 +33,14 @@ def test_what_is_rounding_is_relative(scale):
     expected = [False, False, True, True]
     np.testing.assert_array_equal(compiled(kept)(matrix), expected)
     np.testing.assert_array_equal(compiled(kept)(0 * matrix), [False] * 4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_the_matrix_can_not_reach_leaks_into_nothing(dtype):
+    """Ones are orthogonal to the range of the cosines of opposed pairs."""
+    with double_precision():
+        for seed in range(4):
+            rows = opposed(np.random.default_rng(seed), 6)
+            rows = (rows / np.linalg.norm(rows, axis=1)[:, None]).astype(dtype)
+            solution = compiled(pseudo_solve)(gramian(rows), np.ones(6, dtype))
+            np.testing.assert_array_equal(solution, 0)

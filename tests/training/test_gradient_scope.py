@@ -7,9 +7,11 @@ from keras import layers
 from keras import ops
 
 import keras_mimo
+from keras_mimo.combiners import BalancedGradientCombiner
 from keras_mimo.combiners import MGDACombiner
 from keras_mimo.combiners import MMParetoCombiner
 from keras_mimo.combiners import Smoothed
+from keras_mimo.training.compiled import conflict
 from tests.oracles import min_norm_point
 
 NAMES = ("a", "b", "c")
@@ -130,6 +132,36 @@ def test_conflict_is_the_share_of_the_pairs_of_all_blocks(rows):
     ]
     assert 0 < sum(opposed) < 6
     assert logs["conflict"] == pytest.approx(sum(opposed) / 6)
+
+
+def test_conflict_counts_what_opposes_and_not_what_is_orthogonal():
+    first = np.array([[1, 0, -2], [0, 1, 0], [-2, 0, 4]], "float32")
+    second = np.array([[1, -1, -1], [-1, 1, 0], [-1, 0, 0]], "float32")
+    active = np.array([[1, 1, 1], [1, 1, 0]], bool)
+    gramians = [ops.convert_to_tensor(g) for g in (first, second)]
+    found = conflict(gramians, [ops.convert_to_tensor(a) for a in active])
+    # Of three pairs one, and of one pair one.
+    np.testing.assert_allclose(ops.convert_to_numpy(found), 2 / 4)
+    found = conflict(gramians[:1], [ops.convert_to_tensor(active[1])])
+    assert ops.convert_to_numpy(found) == 0
+
+
+class EqualWeights(BalancedGradientCombiner):
+    needs = "gramian"
+    min_objectives = 1
+
+    def call(self, losses, gramian=None, active=None, training=True):
+        return ops.ones_like(losses)
+
+
+def test_a_single_objective_has_no_conflict():
+    inputs = keras.Input((4,))
+    model = keras_mimo.BalancedModel(inputs, layers.Dense(1)(inputs))
+    model.compile("sgd", "mse", combiner=EqualWeights())
+    x, y = data()
+    logs = model.train_on_batch(x, y["a"], return_dict=True)
+    assert "loss" in logs
+    assert "conflict" not in logs
 
 
 def test_every_block_has_a_state_of_its_own_which_is_saved(tmp_path):
