@@ -280,7 +280,7 @@ CASES = {
     "loss_scale_factor": case(
         optimizer=lambda: keras.optimizers.SGD(1e-2, loss_scale_factor=64.0)
     ),
-    # Separately scaled float16 gradients round differently (KERAS.md 1.3).
+    # Separately scaled float16 gradients round differently.
     "mixed_float16": case(mixed("mixed_float16"), tolerance=1e-3),
     "mixed_bfloat16": case(mixed("mixed_bfloat16"), tolerance=1e-3),
 }

@@ -1,4 +1,4 @@
-"""Values that ALGORITHMS.md section 6 pins, on every backend."""
+"""Weights of small problems, from papers and from solvers in NumPy."""
 
 import itertools
 

@@ -191,7 +191,7 @@ def test_non_conflicting(cls, dtype):
 
 @having("non_conflicting", "non_conflicting_if_independent")
 def test_non_conflicting_relative_to_the_step(cls):
-    """The gate of ALGORITHMS.md section 7, where rounding is far from it."""
+    """To a millionth of the step, where rounding is far from that."""
 
     @PROFILE
     @given(problems(INDEPENDENT, counts_of(cls)))
