@@ -13,6 +13,7 @@ missing. The same tests must pass where nothing was changed.
 import argparse
 import concurrent.futures
 import dataclasses
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -23,6 +24,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 BACKENDS = ("tensorflow", "jax", "torch")
+# Processes are forked from one that has these, which take seconds to import.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["keras", "pytest"])
+MINUTES = 20
 # What pytest returns where tests ran and failed, and where all passed.
 PASSED, FAILED = 0, 1
 # Where nobody says otherwise, as PyTorch has nothing to compile.
@@ -506,39 +511,43 @@ def change(mutation, folder):
     path.write_text(text.replace(mutation.old, mutation.new), "utf-8")
 
 
-def run_tests(folder, backend, tests, *options):
+def run_tests(folder, tests, *options):
     """Runs tests in a copy of the repository: what pytest returns, prints."""
-    process = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "-m", "not slow"),
-            *("-p", "no:cacheprovider", *options),
-            *(f"tests/{test}" for test in tests),
-        ],
-        cwd=folder,
-        env={
-            **os.environ,
-            "KERAS_BACKEND": backend,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            # Before the package as it may be installed.
-            "PYTHONPATH": str(folder),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
+    printed = folder / "printed.txt"
+    process = PROCESSES.Process(
+        target=_run_tests, args=(folder, tests, options, printed)
     )
-    return process.returncode, process.stdout
+    process.start()
+    process.join(60 * MINUTES)
+    process.kill()
+    process.join()
+    return process.exitcode, printed.read_text("utf-8", errors="replace")
 
 
-def outcome(mutation, backend):
+def _run_tests(folder, tests, options, printed):
+    import pytest
+
+    output = os.open(printed, os.O_WRONLY | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(folder)
+    # Before the package as it may be installed, in other processes too.
+    sys.path.insert(0, str(folder))
+    os.environ["PYTHONPATH"] = str(folder)
+    sys.dont_write_bytecode = True
+    paths = [f"tests/{test}" for test in tests]
+    options = ["-q", "-m", "not slow", "-p", "no:cacheprovider", *options]
+    sys.exit(pytest.main([*options, *paths]))
+
+
+def outcome(mutation):
     """Whether the tests notice a change, how long that took, what failed."""
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         copy_to(folder)
         change(mutation, folder)
-        code, output = run_tests(folder, backend, mutation.tests, "-x")
+        code, output = run_tests(folder, mutation.tests, "-x")
     seconds = time.monotonic() - start
     if code == PASSED:
         return "survived", seconds, ""
@@ -550,15 +559,37 @@ def outcome(mutation, backend):
     return "killed", seconds, noticed
 
 
-def unchanged(backend, mutations):
+def unchanged(mutations):
     """Raises unless the tests pass where nothing is changed."""
     tests = sorted({test for m in mutations for test in m.tests})
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         copy_to(folder)
-        code, output = run_tests(folder, backend, tests)
+        code, output = run_tests(folder, tests)
     if code != PASSED:
-        raise SystemExit(f"Tests fail on {backend} unchanged:\n{output}")
+        raise SystemExit(f"Tests fail where nothing is changed:\n{output}")
+
+
+def run(mutations, backend, jobs):
+    """Prints what becomes of each mutation; returns how many are noticed."""
+    os.environ.update(KERAS_BACKEND=backend, OMP_NUM_THREADS="1")
+    print(f"| change, on {backend} | | seconds | noticed first by |")
+    print("| --- | --- | ---: | --- |", flush=True)
+    results = []
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        waiting = [pool.submit(outcome, m) for m in mutations]
+        control = pool.submit(unchanged, mutations)
+        for mutation, future in zip(mutations, waiting, strict=True):
+            result, seconds, detail = future.result()
+            results.append(result)
+            noticed = detail if result == "killed" else ""
+            row = f"| {mutation.name} | {result} | {seconds:.0f} | {noticed} |"
+            print(row, flush=True)
+            if result == "broken":
+                print(detail, file=sys.stderr)
+        control.result()
+    print(f"{results.count('killed')} of {len(results)} changes are noticed\n")
+    return results.count("killed")
 
 
 def main():
@@ -569,37 +600,25 @@ def main():
     parser.add_argument("--only", default="", help="part of a name")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = parser.parse_args()
+    if len(options.backends) > 1:
+        # A process for each, which imports Keras on its backend.
+        codes = [
+            subprocess.run(
+                [
+                    *(sys.executable, __file__, "--backends", backend),
+                    *("--only", options.only, "--jobs", str(options.jobs)),
+                ]
+            ).returncode
+            for backend in options.backends
+        ]
+        sys.exit(any(codes))
+    (backend,) = options.backends
     chosen = [
-        (mutation, backend)
-        for backend in options.backends
+        mutation
         for mutation in MUTATIONS
         if backend in mutation.backends and options.only in mutation.name
     ]
-    results = []
-    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        controls = [
-            pool.submit(unchanged, b, [m for m, other in chosen if other == b])
-            for b in dict.fromkeys(backend for _, backend in chosen)
-        ]
-        waiting = [(*case, pool.submit(outcome, *case)) for case in chosen]
-        print("| change | backend | | seconds | noticed first by |")
-        print("| --- | --- | --- | ---: | --- |")
-        for mutation, backend, future in waiting:
-            result, seconds, detail = future.result()
-            results.append(result)
-            noticed = detail if result == "killed" else ""
-            print(
-                f"| {mutation.name} | {backend} | {result} | {seconds:.0f} "
-                f"| {noticed} |",
-                flush=True,
-            )
-            if result == "broken":
-                print(detail, file=sys.stderr)
-        for control in controls:
-            control.result()
-    lost = len(results) - results.count("killed")
-    print(f"\n{results.count('killed')} of {len(results)} changes are noticed")
-    sys.exit(lost > 0 or not results)
+    sys.exit(run(chosen, backend, options.jobs) < len(chosen))
 
 
 if __name__ == "__main__":
