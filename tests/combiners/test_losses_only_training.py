@@ -73,7 +73,7 @@ def assert_same(first, second, tolerance):
 
 
 @pytest.mark.parametrize(
-    "case", quick(["smoothed_famo", "stch", "uncertainty"], MAKERS)
+    "case", quick(["rlw", "smoothed_famo", "uncertainty"], MAKERS)
 )
 def test_trains_saves_and_continues_identically(case, tmp_path):
     x, y = data()
