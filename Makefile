@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13; do \
 	sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& echo $$python && break; done)
 
-# make demo runs on this backend, make test and make bench on each of those.
+# make demo runs on this backend, tests and make bench on each of those.
 KERAS_BACKEND ?= tensorflow
 BACKENDS ?= tensorflow jax torch
 UNKNOWN := $(filter-out tensorflow jax torch,$(KERAS_BACKEND) $(BACKENDS))
@@ -27,7 +27,7 @@ DEMO_STAMPS = $(patsubst %,$(VENV)/.backend-%,$(sort $(KERAS_BACKEND) \
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test lint format bench bench-data docs install clean
+.PHONY: help demo test test-all mutate lint format bench bench-data docs install clean
 # Two pip runs must not meet in one environment.
 .NOTPARALLEL:
 # The stamps of the backends are made by a pattern: keep them.
@@ -40,14 +40,29 @@ help: ## show this list
 demo: $(VENV)/.examples $(DEMO_STAMPS) ## run the quick start (KERAS_BACKEND=jax, ARGS="--seeds 1")
 	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python examples/quickstart.py $(ARGS)
 
-test: install ## run the tests on each of BACKENDS (BACKENDS=jax, ARGS="-k mimo")
-	@failed=; for backend in $(BACKENDS); do \
-		echo "== tests on $$backend"; \
-		KERAS_BACKEND=$$backend OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
-			-q --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS) \
-			|| failed="$$failed $$backend"; \
-	done; \
-	if [ -n "$$failed" ]; then echo "tests failed on:$$failed"; exit 1; fi
+# Runs the tests that $(1) chooses, and prints the time of each backend.
+define run_tests
+failed=; times=; for backend in $(BACKENDS); do \
+	echo "== tests on $$backend"; start=$$(date +%s); \
+	KERAS_BACKEND=$$backend OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
+		-q --numprocesses auto --maxprocesses 4 --dist worksteal $(1) $(ARGS) \
+		|| failed="$$failed $$backend"; \
+	times="$$times $$backend $$(( $$(date +%s) - start )) s"; \
+done; \
+echo "time of the tests:$$times"
+endef
+verdict = if [ -n "$$failed" ]; then echo "tests failed on:$$failed"; exit 1; fi
+
+test: install ## run the quick tests on each of BACKENDS (BACKENDS=jax, ARGS="-k mimo")
+	@$(call run_tests,-m "not slow"); \
+	echo "these were the quick tests: make test-all runs the slow ones too"; \
+	$(verdict)
+
+test-all: install ## run all tests on each of BACKENDS
+	@$(call run_tests); $(verdict)
+
+mutate: install ## break the package in many places, and see the quick tests fail
+	$(BIN)/python tests/mutations.py --backends $(BACKENDS) $(ARGS)
 
 lint: $(VENV)/.lint ## check style and format
 	$(BIN)/ruff check
@@ -69,7 +84,7 @@ bench-data: $(VENV)/.created ## fetch the open data sets of the benchmarks (need
 docs: $(VENV)/.examples $(VENV)/.backend-$(KERAS_BACKEND) ## write the tables of docs/combiners.md (ARGS=--check)
 	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python docs/generate_combiners.py $(ARGS)
 
-install: $(VENV)/.test $(BACKEND_STAMPS) ## install what make test needs, and no more
+install: $(VENV)/.test $(BACKEND_STAMPS) ## install what the tests need, and no more
 
 clean: ## remove .venv and all that was built or cached
 	rm -rf $(VENV) build dist *.egg-info served_model \

@@ -14,9 +14,8 @@ turn in every round. A ratio compares two times of one round; reported are the
 median and the quartiles over the rounds.
 
 It is CPU time on one core: the wall time of an idle core, whatever else the
-machine does meanwhile, and how the figures that are the targets were measured.
-Several cores would add the spinning of idle threads, an accelerator would not
-show.
+machine does meanwhile. Several cores would add the spinning of idle threads, an
+accelerator would not show.
 """
 
 import argparse
@@ -48,25 +47,6 @@ BATCH_SIZE = 64
 NUM_CLASSES = 10
 # Long enough for the clock, short enough to interleave.
 BLOCK_SECONDS = 0.1
-
-# A combiner of losses adds K numbers and no backward pass.
-LOSSES_TARGET = 1.05
-# K short backward passes and a long one: KERAS.md 3.
-REPRESENTATION_TARGET = 1.13
-# One forward pass and K backward passes, in prototypes on two CPU cores: see
-# KERAS.md 2.2, the upper end where it gives a range.
-LOOP_TARGETS = {
-    ("cnn", "jax"): {2: 1.47, 4: 2.43, 8: 4.3, 16: 8.2},
-    ("cnn", "tensorflow"): {2: 1.73, 4: 2.94, 8: 5.6, 16: 10.5},
-    ("cnn", "torch"): {2: 1.75, 4: 2.99, 8: 5.3, 16: 9.9},
-    ("mlp", "jax"): {2: 1.77, 4: 2.35, 8: 4.2, 16: 12.0},
-    ("mlp", "tensorflow"): {2: 1.35, 4: 1.73, 8: 2.6, 16: 4.6},
-    ("mlp", "torch"): {2: 1.62, 4: 2.5, 8: 4.3, 16: 6.1},
-}
-
-
-def loop_target(model_name, count):
-    return LOOP_TARGETS[model_name, BACKEND].get(count)
 
 
 def cnn(cls, names):
@@ -113,50 +93,34 @@ class Column:
     Args:
         name: Title.
         combiner: Function that returns the combiner.
-        target: The ratio not to exceed, a function of the model's name and the
-            number of objectives, or `None`.
         period: Number of steps after which the cost repeats.
         options: Other arguments of `compile()`.
     """
 
     name: str
     combiner: Callable
-    target: Callable | None = None
     period: int = 1
     options: dict = dataclasses.field(default_factory=dict)
 
     def compile_options(self):
         return {"combiner": self.combiner(), **self.options}
 
-    def target_ratio(self, model_name, count):
-        return self.target and self.target(model_name, count)
-
-
-def one_backward(model_name, count):
-    return LOSSES_TARGET
-
-
-def short_backwards(model_name, count):
-    return REPRESENTATION_TARGET
-
 
 PERIOD = 8
 COLUMNS = [
-    Column("MIMO", keras_mimo.MIMOCombiner, one_backward),
-    Column("Sum", keras_mimo.SumCombiner, one_backward),
+    Column("MIMO", keras_mimo.MIMOCombiner),
+    Column("Sum", keras_mimo.SumCombiner),
     Column("FAMO", combiners.FAMOCombiner),
-    Column("MGDA", keras_mimo.MGDACombiner, loop_target),
-    Column("GradDrop", combiners.GradDropCombiner, loop_target),
+    Column("MGDA", keras_mimo.MGDACombiner),
+    Column("GradDrop", combiners.GradDropCombiner),
     Column(
         "MGDA, last block",
         keras_mimo.MGDACombiner,
-        loop_target,
         options={"balanced_variables": in_last_shared_block},
     ),
     Column(
         "MGDA, representation",
         keras_mimo.MGDACombiner,
-        short_backwards,
         options={"gradients_at": "last_shared"},
     ),
     Column(
@@ -168,7 +132,6 @@ COLUMNS = [
     Column(
         "MGDA, kept weights",
         lambda: combiners.EveryN(keras_mimo.MGDACombiner(), 10**6),
-        one_backward,
     ),
 ]
 
@@ -275,24 +238,18 @@ def measure(model_name, count, rounds):
         "rounds": rounds,
         "steps_per_round": steps,
         "plain_milliseconds": spread(1000 * plain),
-        "loop_target": loop_target(model_name, count),
         "columns": [
-            summarize(
-                column, own, plain, column.target_ratio(model_name, count)
-            )
+            summarize(column, own, plain)
             for column, own in zip(COLUMNS, times[:, 1:].T, strict=True)
         ],
     }
 
 
-def summarize(column, seconds, plain_seconds, target):
-    ratio = spread(seconds / plain_seconds)
+def summarize(column, seconds, plain_seconds):
     return {
         "name": column.name,
         "milliseconds": spread(1000 * seconds),
-        "ratio": ratio,
-        "target": target,
-        "met": None if target is None else ratio["median"] <= target,
+        "ratio": spread(seconds / plain_seconds),
     }
 
 
@@ -307,13 +264,11 @@ def spread(values):
 
 def table_head():
     titles = ["K", "plain ms", *(column.name for column in COLUMNS)]
-    titles += ["KERAS.md loop", "targets met"]
     return [_row(titles), _row(["---"] * len(titles))]
 
 
 def table_row(result):
     plain = result["plain_milliseconds"]["median"]
-    loop = result["loop_target"]
     cells = [str(result["objectives"]), f"{plain:.1f}"]
     for column in result["columns"]:
         ratio = column["ratio"]
@@ -321,9 +276,6 @@ def table_row(result):
             f"{ratio['median']:.2f} ({ratio['lower_quartile']:.2f} to "
             f"{ratio['upper_quartile']:.2f})"
         )
-    cells.append("none" if loop is None else f"{loop:.2f}")
-    missed = [c["name"] for c in result["columns"] if c["met"] is False]
-    cells.append("no: " + ", ".join(missed) if missed else "yes")
     return _row(cells)
 
 
@@ -380,10 +332,7 @@ def main(arguments=None):
     print(" · ".join(str(value) for value in report["machine"].values()))
     print(
         f"CPU time of a step over that of the plain step, median (quartiles) "
-        f"of {options.rounds} rounds. Targets: MIMO, Sum and kept weights at "
-        f"most {LOSSES_TARGET}, representation at most "
-        f"{REPRESENTATION_TARGET}, MGDA, GradDrop and last block at most the "
-        "loop column."
+        f"of {options.rounds} rounds."
     )
     for model_name in options.models:
         print(f"\n### {model_name}\n", *table_head(), sep="\n")

@@ -1,6 +1,7 @@
 """The same data in another form trains the same weights."""
 
 import functools
+import itertools
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from keras import ops
 
 import keras_mimo
 from tests.backends import KERAS
+from tests.quick import quick
 from tests.test_fidelity import SumOfGradients
 
 # The last batch is smaller.
@@ -204,14 +206,27 @@ def expected(combiner):
     return train(COMBINERS[combiner](), numpy_arrays)
 
 
-@pytest.mark.parametrize("combiner", COMBINERS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form, combiner",
+    quick(
+        [(tf_data, "mgda"), (generator, "mimo")],
+        itertools.product(FORMS, COMBINERS),
+    ),
+)
 def test_forms(form, combiner):
     assert_equal(train(COMBINERS[combiner](), form), expected(combiner))
 
 
-@pytest.mark.parametrize("form", [numpy_arrays, *FORMS])
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize(
+    "structure, form",
+    quick(
+        [
+            *zip(STRUCTURES, FORMS, strict=True),
+            ("nested_lists", numpy_arrays),
+        ],
+        itertools.product(STRUCTURES, [numpy_arrays, *FORMS]),
+    ),
+)
 def test_structures(structure, form):
     """In eager mode, as one compilation for each takes long."""
     arrange = STRUCTURES[structure]
@@ -236,7 +251,11 @@ def is_refused_by_keras(structure, form):
 
 # Without "nested_lists": plain Keras can't train those on TensorFlow.
 @pytest.mark.parametrize(
-    "structure", ["dicts", "lists", "tuples", "list_to_dict", "nested_dicts"]
+    "structure",
+    quick(
+        ["nested_dicts"],
+        ["dicts", "lists", "tuples", "list_to_dict", "nested_dicts"],
+    ),
 )
 def test_structures_equal_plain_keras(structure):
     arrange = STRUCTURES.get(structure, (as_dict, as_dict))
@@ -281,8 +300,16 @@ def one_output(cls, combiner):
     return model
 
 
-@pytest.mark.parametrize("combiner", [keras_mimo.SumCombiner, SumOfGradients])
-@pytest.mark.parametrize("form", [plain_arrays, tf_data, py_dataset])
+@pytest.mark.parametrize(
+    "form, combiner",
+    quick(
+        [(tf_data, SumOfGradients), (py_dataset, keras_mimo.SumCombiner)],
+        itertools.product(
+            [plain_arrays, tf_data, py_dataset],
+            [keras_mimo.SumCombiner, SumOfGradients],
+        ),
+    ),
+)
 def test_class_weight(form, combiner):
     class_weight = {0: 0.2, 1: 3.0, 2: 0.0}
     plain = one_output(keras.Model, None)

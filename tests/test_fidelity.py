@@ -14,6 +14,7 @@ from keras import layers
 from keras import ops
 
 import keras_mimo
+from tests.quick import quick
 
 SAMPLES = 48
 BATCH = 16
@@ -210,6 +211,31 @@ def sample_weights(rng):
 
 
 CASES = {
+    # Several options in one: what the quick part has of those that follow.
+    "layers_losses_and_weights": case(
+        building(
+            regularizer="l2",
+            activity=keras.regularizers.L2(1e-2),
+            extra=True,
+            frozen=True,
+        ),
+        data=lambda rng: (*data_of(rng), sample_weights(rng)),
+        optimizer=lambda: keras.optimizers.SGD(
+            1e-2, clipnorm=0.1, use_ema=True, ema_overwrite_frequency=2
+        ),
+        compile_options={
+            "loss_weights": {"left": 0.3, "right": 2.0},
+            "metrics": {"left": ["accuracy"], "right": ["mae"]},
+        },
+        fit_options={"validation_split": 0.33},
+    ),
+    "eager_with_an_idle_head": case(
+        unreached_variable,
+        optimizer=lambda: keras.optimizers.AdamW(
+            1e-3, gradient_accumulation_steps=3
+        ),
+        compile_options={"run_eagerly": True},
+    ),
     "batchnorm_dropout": case(),
     "l2": case(building(regularizer="l2")),
     "activity_regularizer": case(
@@ -280,13 +306,24 @@ CASES = {
     "loss_scale_factor": case(
         optimizer=lambda: keras.optimizers.SGD(1e-2, loss_scale_factor=64.0)
     ),
-    # Separately scaled float16 gradients round differently (KERAS.md 1.3).
+    # Separately scaled float16 gradients round differently.
     "mixed_float16": case(mixed("mixed_float16"), tolerance=1e-3),
     "mixed_bfloat16": case(mixed("mixed_bfloat16"), tolerance=1e-3),
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    quick(
+        [
+            "layers_losses_and_weights",
+            "eager_with_an_idle_head",
+            "class_weight",
+            "mixed_float16",
+        ],
+        CASES,
+    ),
+)
 def test_equals_plain_keras(name):
     check(**CASES[name])
 
@@ -320,6 +357,7 @@ def train_start(build):
     return [ops.convert_to_numpy(v) for v in build(keras.Model).variables]
 
 
+@pytest.mark.slow
 def test_steps_per_execution():
     arguments = dict(
         build=two_heads,

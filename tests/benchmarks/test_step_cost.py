@@ -17,7 +17,6 @@ COLUMNS = [
     "MGDA every 8",
     "MGDA, kept weights",
 ]
-NO_TARGET = ("FAMO", "MGDA every 8")
 
 
 @pytest.mark.slow
@@ -31,7 +30,7 @@ def test_table_and_json_are_complete(tmp_path):
             *("--output", output),
         )
     )
-    assert head[:11] == ["K", "plain ms", *COLUMNS]
+    assert head == ["K", "plain ms", *COLUMNS]
     assert row[0] == "2"
     assert len(row) == len(head)
     assert all(row)
@@ -49,8 +48,3 @@ def test_table_and_json_are_complete(tmp_path):
     for column in result["columns"]:
         assert column["ratio"]["median"] > 0
         assert column["milliseconds"]["median"] > 0
-        if column["name"] in NO_TARGET:
-            assert column["met"] is column["target"] is None
-        else:
-            met = column["ratio"]["median"] <= column["target"]
-            assert column["met"] is met

@@ -12,6 +12,7 @@ from keras_mimo.combiners import Smoothed
 from keras_mimo.combiners import SumCombiner
 from tests.backends import KERAS
 from tests.backends import run_on_host
+from tests.quick import quick
 
 J = np.array([[3, 0, 1, 0], [-2, 2, 0, 1], [-1, -3, 1, 2]], dtype="float32")
 
@@ -109,7 +110,7 @@ OPTIONS = dict(batch_size=8, shuffle=False, verbose=0)
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"gradients_at": "z"}, {"blocks": "layer"}]
+    "arguments", quick([{}], [{}, {"gradients_at": "z"}, {"blocks": "layer"}])
 )
 def test_a_model_computes_the_gramian_in_every_nth_step_only(arguments):
     SOLVED.clear()
@@ -121,6 +122,7 @@ def test_a_model_computes_the_gramian_in_every_nth_step_only(arguments):
     assert history["loss"][1] < history["loss"][0]
 
 
+@pytest.mark.slow
 def test_every_step_is_as_without_the_wrapper():
     weights = []
     for combiner in (EveryN(MGDACombiner(), n=1), MGDACombiner()):
@@ -131,6 +133,7 @@ def test_every_step_is_as_without_the_wrapper():
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_several_steps_per_execution():
     if keras.backend.backend() == "torch" and KERAS < (3, 16):
         model = compiled(EveryN(MGDACombiner()), steps_per_execution=4)

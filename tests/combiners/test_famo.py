@@ -24,7 +24,7 @@ def softmax(scores):
 
 
 class ByHand:
-    """The formula of ALGORITHMS.md section 1, for objectives all there."""
+    """The formula of the paper, for objectives all there."""
 
     def __init__(self, count, rate=0.025, decay=1e-3, lowest=0.0):
         self.rate, self.decay, self.lowest = rate, decay, lowest

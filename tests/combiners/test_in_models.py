@@ -11,6 +11,7 @@ from keras import ops
 import keras_mimo
 from keras_mimo import combiners
 from keras_mimo.combiners.wrapper import CombinerWrapper
+from tests.quick import quick
 
 NAMES = ["fused", "left", "right", "other"]
 CLASSES = [
@@ -19,7 +20,6 @@ CLASSES = [
     if inspect.isclass(cls)
     and cls.call is not combiners.BalancedGradientCombiner.call
 ]
-every_combiner = pytest.mark.parametrize("cls", CLASSES)
 # The second half of the batches has none for this objective.
 RAGGED = "left"
 OPTIONS = dict(batch_size=8, shuffle=False, verbose=0)
@@ -34,6 +34,48 @@ class Ragged(keras_mimo.Outputs):
         y = {n: ops.where(ops.isfinite(y[n]), y[n], 0.0) for n in y_pred}
         losses, _ = super().__call__(y, y_pred, sample_weight)
         return losses, ops.stack([labelled[name] for name in self.names or y])
+
+
+@keras.saving.register_keras_serializable(package="keras_mimo_tests")
+class Several(combiners.BalancedGradientCombiner):
+    """The mean of what several combiners say, compiled in one step."""
+
+    needs = "gramian"
+
+    def __init__(self, combiners, **kwargs):
+        super().__init__(**kwargs)
+        self.combiners = list(combiners)
+
+    def build(self, objective_names):
+        super().build(objective_names)
+        for combiner in self.combiners:
+            if not combiner.built:
+                combiner.build(objective_names)
+        self.last = self.add_weight(
+            name="last",
+            shape=(len(self.combiners), len(objective_names)),
+            initializer="zeros",
+            trainable=False,
+        )
+
+    def call(self, losses, gramian=None, active=None, training=True):
+        weights = [
+            combiner(losses, gramian, active, training)
+            for combiner in self.combiners
+        ]
+        self.last.assign(ops.stack(weights))
+        return sum(weights) / len(weights)
+
+    def get_config(self):
+        serialized = map(keras.saving.serialize_keras_object, self.combiners)
+        return {**super().get_config(), "combiners": list(serialized)}
+
+    @classmethod
+    def from_config(cls, config):
+        made = map(
+            keras.saving.deserialize_keras_object, config.pop("combiners")
+        )
+        return cls(made, **config)
 
 
 def data():
@@ -60,7 +102,7 @@ def build(cls):
     return cls()
 
 
-def compiled(cls, **arguments):
+def compiled(combiner, **arguments):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((4,))
     x = layers.Dense(8, activation="tanh")(inputs)
@@ -70,7 +112,7 @@ def compiled(cls, **arguments):
         keras.optimizers.Adam(0.02),
         "mse",
         objectives=Ragged(),
-        combiner=build(cls),
+        combiner=combiner,
         **arguments,
     )
     return model
@@ -86,12 +128,34 @@ def assert_trained(history):
     assert total[-1] < 0.5 * total[0]
 
 
-@every_combiner
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", CLASSES)
 def test_trains_and_goes_on_after_loading(cls, tmp_path):
+    check_training_and_loading(build(cls), tmp_path)
+
+
+def test_several_train_and_go_on_after_loading(tmp_path):
+    """All of one model that only weigh, and learn nothing from the loss."""
+    several = [
+        combiner
+        for combiner in map(build, CLASSES)
+        if combiner.needs != "gradients" and not combiner.looks_again
+        if "trainable" not in combiner.traits
+    ]
+    assert len(several) > 20
+    model = check_training_and_loading(Several(several), tmp_path)
+    last = ops.convert_to_numpy(model.combiner.last)
+    absent = np.array(NAMES) == RAGGED
+    for combiner, weights in zip(several, last, strict=True):
+        assert np.all(weights[absent] == 0), combiner
+        assert np.any(weights[~absent] != 0), combiner
+
+
+def check_training_and_loading(combiner, tmp_path):
     """In half precision, and with an objective that is often absent."""
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        model = compiled(cls)
+        model = compiled(combiner)
         x, y = data()
         history = model.fit(x, y, epochs=8, **OPTIONS).history
         assert_trained(history)
@@ -109,18 +173,22 @@ def test_trains_and_goes_on_after_loading(cls, tmp_path):
     ):
         assert np.all(np.isfinite(a))
         np.testing.assert_allclose(a, b, atol=1e-6)
+    return model
 
 
 @pytest.mark.parametrize(
     "cls",
-    [
-        combiners.EveryN,
-        combiners.FAMOCombiner,
-        combiners.GradDropCombiner,
-        combiners.UPGradCombiner,
-    ],
+    quick(
+        [combiners.GradDropCombiner],
+        [
+            combiners.EveryN,
+            combiners.FAMOCombiner,
+            combiners.GradDropCombiner,
+            combiners.UPGradCombiner,
+        ],
+    ),
 )
 def test_compiled_by_xla(cls):
     """One of each kind; PyTorch's compiler takes a minute for one of them."""
-    model = compiled(cls, jit_compile=keras.backend.backend() != "torch")
+    model = compiled(build(cls), jit_compile=keras.backend.backend() != "torch")
     assert_trained(model.fit(*data(), epochs=8, **OPTIONS).history)

@@ -15,6 +15,7 @@ from keras_mimo.combiners import RLWCombiner
 from keras_mimo.combiners import Smoothed
 from keras_mimo.combiners import STCHCombiner
 from keras_mimo.combiners import UncertaintyCombiner
+from tests.quick import quick
 
 BACKEND = keras.backend.backend()
 WITHOUT_STATE = {
@@ -71,7 +72,9 @@ def assert_same(first, second, tolerance):
         np.testing.assert_allclose(array(a), array(b), atol=tolerance)
 
 
-@pytest.mark.parametrize("case", MAKERS)
+@pytest.mark.parametrize(
+    "case", quick(["rlw", "smoothed_famo", "uncertainty"], MAKERS)
+)
 def test_trains_saves_and_continues_identically(case, tmp_path):
     x, y = data()
     trained = model(MAKERS[case]())
@@ -95,7 +98,9 @@ def test_trains_saves_and_continues_identically(case, tmp_path):
     assert_same(trained.optimizer, loaded.optimizer, 1e-6)
 
 
-@pytest.mark.parametrize("case", ["famo", "imtll", "uncertainty"])
+@pytest.mark.parametrize(
+    "case", quick(["uncertainty"], ["famo", "imtll", "uncertainty"])
+)
 def test_half_precision(case):
     """It learns, and an overflow moves neither model nor combiner."""
     x, y = data()
@@ -121,7 +126,9 @@ def test_half_precision(case):
     assert np.all(array(state[0]) != before[0])
 
 
-@pytest.mark.parametrize("case", ["dwa", "famo", "rlw", "stch", "uncertainty"])
+@pytest.mark.parametrize(
+    "case", quick(["dwa"], ["dwa", "famo", "rlw", "stch", "uncertainty"])
+)
 def test_compiled_as_eager(case):
     x, y = data()
     # XLA, where it is fast to compile for.
@@ -139,6 +146,7 @@ def test_compiled_as_eager(case):
         assert_same(*models, 1e-5)
 
 
+@pytest.mark.slow
 def test_several_steps_per_execution():
     x, y = data()
     models = [model(FAMOCombiner(), steps_per_execution=n) for n in (1, 3)]

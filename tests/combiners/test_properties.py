@@ -43,7 +43,8 @@ CLASSES = [
 ]
 # A compiler takes longer than the tests: there, fewer are active of the 8.
 COMPILES = keras.backend.backend() != "torch"
-COUNTS = [8, 32] if COMPILES else [2, 3, 5, 8, 16, 32]
+COUNTS = [8] if COMPILES else [2, 3, 5, 8]
+MANY = [32] if COMPILES else [16, 32]
 LARGE = 8
 NAMES = ["fused", *(f"other_{k}" for k in range(31))]
 PROFILE = settings(
@@ -67,9 +68,14 @@ def having_all(*traits):
 every_combiner = pytest.mark.parametrize("cls", CLASSES)
 
 
-def counts_of(cls):
+few_and_many = pytest.mark.parametrize(
+    "counts", [COUNTS, pytest.param(MANY, marks=pytest.mark.slow)], ids=str
+)
+
+
+def counts_of(cls, counts=COUNTS):
     # Krum compares at least four.
-    return [k for k in COUNTS if k >= 4 or cls is not combiners.KrumCombiner]
+    return [k for k in counts if k >= 4 or cls is not combiners.KrumCombiner]
 
 
 def build(cls, names, **arguments):
@@ -157,10 +163,11 @@ def test_every_trait_is_known_and_used():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@few_and_many
 @every_combiner
-def test_any_gramian(cls, dtype):
+def test_any_gramian(cls, counts, dtype):
     @PROFILE
-    @given(problems(counts=counts_of(cls)))
+    @given(problems(counts=counts_of(cls, counts)))
     def run(problem):
         rows, active = problem
         weights = solve(cls, rows.astype(dtype), active)
@@ -184,10 +191,11 @@ UNITS = 8
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@few_and_many
 @having("non_conflicting")
-def test_non_conflicting(cls, dtype):
+def test_non_conflicting(cls, counts, dtype):
     @PROFILE
-    @given(problems(counts=counts_of(cls)))
+    @given(problems(counts=counts_of(cls, counts)))
     def run(problem):
         rows, active = problem
         outcome = Outcome(cls, rows.astype(dtype), active)
@@ -215,12 +223,13 @@ def test_non_conflicting_at_stationary_points(cls, dtype):
         run()
 
 
+@few_and_many
 @having("non_conflicting", "non_conflicting_if_independent")
-def test_non_conflicting_relative_to_the_step(cls):
-    """The gate of ALGORITHMS.md section 7, where rounding is far from it."""
+def test_non_conflicting_relative_to_the_step(cls, counts):
+    """To a millionth of the step, where rounding is far from that."""
 
     @PROFILE
-    @given(problems(INDEPENDENT, counts_of(cls)))
+    @given(problems(INDEPENDENT, counts_of(cls, counts)))
     def run(problem):
         outcome = Outcome(cls, *problem)
         assert outcome.worst >= -1e-6 * outcome.length
@@ -252,12 +261,13 @@ def of_scaled(cls, rows, active, scale):
     return solve(cls, rows, active)
 
 
+@few_and_many
 @having("homogeneous")
-def test_homogeneous(cls):
+def test_homogeneous(cls, counts):
     """Powers of 2 round nothing, so that not even a tie is decided anew."""
 
     @PROFILE
-    @given(problems(counts=counts_of(cls)))
+    @given(problems(counts=counts_of(cls, counts)))
     def run(problem):
         rows, active = problem
         for dtype in ("float32", "float64"):

@@ -1,11 +1,15 @@
 import re
+import sys
 
+import pytest
 from matplotlib import image
 
 from tests.fashion_mnist import write_easy
+from tests.scripts import ROOT
 from tests.scripts import run
 
 
+@pytest.mark.slow
 def test_the_table_is_complete_and_a_picture_is_drawn(tmp_path):
     arguments = ["--seeds", "1", "--epochs", "12", "--output", tmp_path / "out"]
     arguments += ["--data", write_easy(tmp_path)]
@@ -32,7 +36,12 @@ def test_the_table_is_complete_and_a_picture_is_drawn(tmp_path):
     assert width > 1.5 * height
 
 
-def test_too_few_epochs(tmp_path):
-    process = run("examples/long_tail.py", "--epochs", "5", cwd=tmp_path)
-    assert process.returncode == 2
-    assert "--epochs at least 6" in process.stderr
+def test_too_few_epochs(capsys, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    import long_tail
+
+    monkeypatch.setattr(sys, "argv", ["long_tail.py", "--epochs", "5"])
+    with pytest.raises(SystemExit) as error:
+        long_tail.main()
+    assert error.value.code == 2
+    assert "--epochs at least 6" in capsys.readouterr().err

@@ -25,6 +25,7 @@ def printed(folder):
     return process.stdout
 
 
+@pytest.mark.slow
 def test_the_table_is_markdown_and_complete(printed):
     lines = [line for line in printed.splitlines() if line.startswith("|")]
     assert len({len(line) for line in lines}) == 1
@@ -49,6 +50,7 @@ def test_the_table_is_markdown_and_complete(printed):
     assert all(float(row[1]) > 30 for row in rows)
 
 
+@pytest.mark.slow
 def test_every_run_has_a_bar_with_every_output(printed):
     bars = re.findall("^1/1 .*$", printed, re.MULTILINE)
     assert len(bars) == 3
@@ -56,6 +58,7 @@ def test_every_run_has_a_bar_with_every_output(printed):
         assert re.search(r"fused: \S+ - accel: \S+ - gyro: \S+$", bar)
 
 
+@pytest.mark.slow
 def test_machine_backend_and_versions_are_named(printed):
     assert f"keras {keras.__version__}" in printed
     assert f"keras_mimo {keras_mimo.__version__}" in printed
@@ -63,6 +66,7 @@ def test_machine_backend_and_versions_are_named(printed):
     assert re.search(r"\d+ cores; .*; \d+ s in all", printed)
 
 
+@pytest.mark.slow
 def test_the_other_process_agrees(printed, folder):
     served = re.search(r"Served (\S+) in a process", printed)[1]
     assert served.endswith("served_model")
@@ -75,6 +79,7 @@ def test_the_other_process_agrees(printed, folder):
     assert float(accuracy) == pytest.approx(float(fused), abs=0.11)
 
 
+@pytest.mark.slow
 def test_the_picture_is_drawn(printed, folder):
     path = re.search(r"Training curves: (\S+)", printed)[1]
     pixels = image.imread(folder / path)
@@ -86,6 +91,7 @@ def test_the_picture_is_drawn(printed, folder):
         assert (colors == line).all(-1).sum() > 100
 
 
+@pytest.mark.slow
 def test_the_serving_process_cannot_import_the_package(tmp_path):
     inputs = keras.Input((2,), name="x")
     outputs = keras.layers.Dense(3)(inputs)

@@ -9,6 +9,7 @@ import pytest
 from keras import layers
 
 import keras_mimo
+from tests.quick import quick
 
 BACKEND = keras.backend.backend()
 
@@ -193,7 +194,9 @@ LOAD = """
 """
 
 
-@pytest.mark.parametrize("backend", sorted({BACKEND, "tensorflow"}))
+@pytest.mark.parametrize(
+    "backend", quick(["tensorflow"], sorted({BACKEND, "tensorflow"}))
+)
 def test_a_trained_model_serves_elsewhere(backend, tmp_path):
     model = train(two_sensors())
     write(model, tmp_path)

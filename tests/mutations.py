@@ -1,0 +1,625 @@
+"""Breaks the package in one place at a time, and sees the quick tests fail.
+
+    python tests/mutations.py                    # all that can run here
+    python tests/mutations.py --backends torch   # of some backends
+    python tests/mutations.py --only mimo        # whose name has this in it
+
+`make mutate` runs it. Every change is made in a copy of the repository in a
+temporary folder, in which the tests that are expected to notice run without
+what is marked `slow`. A change that they do not notice has survived: a test is
+missing. The same tests must pass where nothing was changed.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BACKENDS = ("tensorflow", "jax", "torch")
+# Processes are forked from one that has these, which take seconds to import.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["keras", "pytest"])
+MINUTES = 20
+# What pytest returns where tests ran and failed, and where all passed.
+PASSED, FAILED = 0, 1
+# Where nobody says otherwise, as PyTorch has nothing to compile.
+QUICKEST = ("torch",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutation:
+    """One change of one file.
+
+    Args:
+        name: What is wrong after it.
+        file: Path from the package's folder.
+        old: Text that is in the file once.
+        new: What takes its place.
+        tests: Paths of the tests that must notice, from the folder `tests`.
+        backends: The backends on which they must.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple
+    backends: tuple = QUICKEST
+
+
+def mutation(name, file, old, new, *tests, backends=QUICKEST):
+    return Mutation(name, file, old, new, tests, backends)
+
+
+MUTATIONS = [
+    # Combiners.
+    mutation(
+        "mimo: the penalty is missing in the value",
+        "combiners/mimo.py",
+        "return fused + self.penalty * smooth_maximum",
+        "return fused + smooth_maximum",
+        "combiners/test_mimo.py",
+    ),
+    mutation(
+        "mimo: the fused loss is one of the uni-modal ones",
+        "combiners/mimo.py",
+        "return active & ops.logical_not(self._is_fused())",
+        "return active",
+        "combiners/test_mimo.py",
+    ),
+    mutation(
+        "combiner: what is not active is not masked",
+        "combiners/combiner.py",
+        "    x = ops.where(present, x, ops.zeros_like(x))\n",
+        "",
+        "combiners/test_combiner.py",
+    ),
+    mutation(
+        "combiner: an inactive objective keeps its weight",
+        "combiners/combiner.py",
+        "return ops.where(active, ops.where(usual, weights, uniform), 0.0)",
+        "return ops.where(usual, weights, uniform)",
+        "combiners/test_combiner.py",
+    ),
+    mutation(
+        "combiner: evaluation moves the state",
+        "combiners/combiner.py",
+        "keep = finite if training else ops.zeros_like(finite)",
+        "keep = finite",
+        "combiners/test_combiner.py",
+        "combiners/test_wrappers.py",
+    ),
+    mutation(
+        "combiner: the state of random numbers is not saved",
+        "combiners/combiner.py",
+        '            store[f"seed_{index}"] = generator.state\n',
+        "            pass\n",
+        "combiners/test_losses_only_training.py",
+    ),
+    mutation(
+        "random combiners: the seed is lost",
+        "combiners/gradient_surgery.py",
+        "keras.random.SeedGenerator(seed)",
+        "keras.random.SeedGenerator()",
+        "combiners/test_properties.py::test_random_in_training_only",
+    ),
+    mutation(
+        "smoothed: an absent objective's average is forgotten",
+        "combiners/smoothed.py",
+        "new = ops.where(present, new, old)",
+        "new = ops.where(present, new, 0.0 * old)",
+        "combiners/test_wrappers.py",
+    ),
+    mutation(
+        "smoothed: the average is not corrected for its start",
+        "combiners/smoothed.py",
+        "total / ops.where(mass > 0, mass, 1.0)",
+        "total",
+        "combiners/test_wrappers.py",
+    ),
+    mutation(
+        "rescaled: to the length of the sum",
+        "combiners/rescaled.py",
+        'if self.to == "mean":',
+        'if self.to == "sum":',
+        "combiners/test_wrappers.py",
+    ),
+    mutation(
+        "rescaled: the mean is taken over all objectives",
+        "combiners/rescaled.py",
+        "ops.maximum(ops.sum(reference), 1.0)",
+        "reference.shape[0]",
+        "combiners/test_wrappers.py",
+    ),
+    mutation(
+        "every n: solves a step late",
+        "combiners/every_n.py",
+        "ops.mod(self.step + 1, self.n)",
+        "ops.mod(self.step + 1, self.n + 1)",
+        "combiners/test_every_n.py",
+    ),
+    mutation(
+        "mgda: the weights are not those of the rows that were not normalised",
+        "combiners/mgda.py",
+        'weights if self.mode == "reference" else weights / divisors',
+        "weights",
+        "combiners/test_mgda.py",
+    ),
+    mutation(
+        "famo: no decay",
+        "combiners/famo.py",
+        "slope = slope + self.decay * self.logits",
+        "slope = slope",
+        "combiners/test_famo.py::test_steps_by_hand",
+        "combiners/test_famo.py::test_compiled_update",
+        backends=("jax", "torch"),
+    ),
+    mutation(
+        "dwa: compares an epoch with itself",
+        "combiners/dwa.py",
+        "self.mean_before.assign(last)",
+        "self.mean_before.assign(mean)",
+        "combiners/test_dwa.py::test_epochs_by_hand",
+    ),
+    mutation(
+        "stch: the reference is added",
+        "combiners/stch.py",
+        "preferences * (losses - reference)",
+        "preferences * (losses + reference)",
+        "combiners/test_losses_only.py",
+    ),
+    mutation(
+        "uncertainty: nothing keeps the weights from 0",
+        "combiners/uncertainty.py",
+        "terms = ops.exp(-log_variances) * losses + log_variances",
+        "terms = ops.exp(-log_variances) * losses",
+        "combiners/test_learned_weights.py",
+    ),
+    mutation(
+        "aligned mtl: stretched by the square",
+        "combiners/aligned_mtl.py",
+        "stretch = ops.where(kept, ops.sqrt(ops.relu(ratios)), 0.0)",
+        "stretch = ops.where(kept, ops.relu(ratios), 0.0)",
+        "combiners/test_pinned.py",
+    ),
+    mutation(
+        "pcgrad: turns what does not conflict",
+        "combiners/gradient_surgery.py",
+        "(cosine < targets)",
+        "(cosine > targets)",
+        "combiners/test_pinned.py",
+    ),
+    # Solvers.
+    mutation(
+        "min norm of two: the weights are exchanged",
+        "solvers/min_norm.py",
+        "ops.flip(ops.diagonal(gramian))",
+        "ops.diagonal(gramian)",
+        "solvers/test_min_norm.py",
+        backends=BACKENDS,
+    ),
+    mutation(
+        "quadratic program: indices never enter again",
+        "solvers/nonnegative_qp.py",
+        "passive = kept | entering",
+        "passive = kept",
+        "solvers/test_nonnegative_qp.py",
+    ),
+    mutation(
+        "dual cone: does not start from the given weights",
+        "solvers/dual_cone.py",
+        "return (start + nonnegative_qp(matrix, -slopes)) / lengths",
+        "return nonnegative_qp(matrix, -slopes) / lengths",
+        "solvers/test_dual_cone.py",
+    ),
+    # Training.
+    mutation(
+        "conflict: inner products of 0 count",
+        "training/compiled.py",
+        "ops.cast(gramian < 0, gramian.dtype)",
+        "ops.cast(gramian <= 0, gramian.dtype)",
+        "training/test_conflict.py",
+    ),
+    mutation(
+        "training: an absent objective is taken for active",
+        "training/compiled.py",
+        "actives = [active & ops.convert_to_tensor(r) for r in reached]",
+        "actives = [ops.convert_to_tensor(r) for r in reached]",
+        "objectives/test_class_groups.py",
+        "objectives/test_missing_labels.py",
+    ),
+    mutation(
+        "training: the Gramian is of scaled gradients",
+        "training/gradient_update.py",
+        "r.gramian(gramian) / self.scale / self.scale",
+        "r.gramian(gramian) / self.scale",
+        "gradients/test_balanced.py",
+    ),
+    mutation(
+        "training: the losses of layers are lost",
+        "gradients/balanced.py",
+        "        _add(combined[index], value)\n",
+        "        combined[index]\n",
+        "test_fidelity.py::test_equals_plain_keras[layers_losses_and_weights]",
+    ),
+    mutation(
+        "blocks: all have the weights of the first",
+        "training/compiled.py",
+        "        return [\n            combiner(losses, gramian=gramian,",
+        "        return [\n            combiner(losses, gramian=gramians[0],",
+        "training/test_gradient_scope.py",
+    ),
+    mutation(
+        "skipped steps: a combiner's state is kept after an overflow",
+        "gradients/skipped.py",
+        "variable.assign(ops.where(skipped, old, variable))",
+        "variable.assign(variable)",
+        "test_mixed_precision.py::"
+        "test_a_step_that_overflows_leaves_no_trace_in_the_combiner",
+        backends=("tensorflow", "torch"),
+    ),
+    mutation(
+        "skipped steps: a combiner's state is kept after an overflow, on JAX",
+        "gradients/jax.py",
+        "jnp.where(skipped, old, new) if id(variable) in undone else new",
+        "new",
+        "test_mixed_precision.py::"
+        "test_a_step_that_overflows_leaves_no_trace_in_the_combiner",
+        backends=("jax",),
+    ),
+    mutation(
+        "look again: with other random numbers",
+        "gradients/rewind.py",
+        "        _assign(self._before)\n",
+        "",
+        "gradients/test_look_again.py",
+    ),
+    # Engines.
+    mutation(
+        "processes: gradients are not averaged",
+        "gradients/torch.py",
+        "    flat /= replicas()\n",
+        "",
+        "test_distribution.py::test_replicas_equal_one_device",
+    ),
+    mutation(
+        "processes: each keeps what it started from",
+        "gradients/torch.py",
+        "        distributed.broadcast(variable.value.detach(), 0)\n",
+        "        pass\n",
+        "test_distribution.py::test_replicas_equal_one_device",
+    ),
+    mutation(
+        "replicas: rows are not summed",
+        "gradients/tensorflow.py",
+        "return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)",
+        "return tensors",
+        "test_distribution.py::test_replicas_equal_one_device[mirrored]",
+        backends=("tensorflow",),
+    ),
+    *(
+        mutation(
+            f"{backend}: a gradient is that of the next objective",
+            f"gradients/{backend}.py",
+            old,
+            new,
+            "test_fidelity.py::test_equals_plain_keras["
+            "eager_with_an_idle_head]",
+            "training/test_gradient_scope.py::"
+            "test_each_block_gets_its_own_solution",
+            backends=(backend,),
+        )
+        for backend, old, new in [
+            (
+                "tensorflow",
+                "return self._gradients([self._outputs[k]], None, "
+                "self._at(indices))",
+                "return self._gradients([self._outputs[k - 1]], None, "
+                "self._at(indices))",
+            ),
+            (
+                "torch",
+                "return self._gradients([self._outputs[k]], None, "
+                "self._at(indices))",
+                "return self._gradients([self._outputs[k - 1]], None, "
+                "self._at(indices))",
+            ),
+            (
+                "jax",
+                "trainable, _ = self._gradients([k], [1.0])",
+                "trainable, _ = self._gradients([k - 1], [1.0])",
+            ),
+        ]
+    ),
+    mutation(
+        "jax: what an objective does not reach has a gradient of zeros",
+        "gradients/jax.py",
+        "return [trainable[i] if reached[i] else None for i in indices]",
+        "return [trainable[i] for i in indices]",
+        "training/test_gradient_scope.py",
+        "combiners/test_coordinates.py",
+        backends=("jax",),
+    ),
+    # Objectives and fusion.
+    mutation(
+        "outputs: loss weights are ignored",
+        "objectives/recorder.py",
+        "value if weight == 1.0 else value * weight",
+        "value",
+        "objectives/test_outputs.py",
+    ),
+    mutation(
+        "missing labels: are labels of 0",
+        "objectives/missing_labels.py",
+        "    set_keras_mask(output, mask)\n",
+        "",
+        "objectives/test_missing_labels.py",
+    ),
+    mutation(
+        "modalities: without a combiner all losses are descended",
+        "objectives/modalities.py",
+        "        return {self.fused: 1.0}\n",
+        "        return None\n",
+        "objectives/test_modalities.py",
+    ),
+    mutation(
+        "class groups: the mean is over the batch",
+        "objectives/class_groups.py",
+        "parts = means = totals / ops.maximum(counts, 1.0)",
+        "parts = means = totals / members.shape[0]",
+        "objectives/test_class_groups.py",
+    ),
+    mutation(
+        "class groups: a sample of weight 0 counts",
+        "objectives/class_groups.py",
+        "ops.broadcast_to(weight != 0, ops.shape(terms))",
+        "ops.broadcast_to(weight == weight, ops.shape(terms))",
+        "objectives/test_class_groups.py",
+    ),
+    mutation(
+        "fusion: logits in half precision",
+        "fusion/late_fusion.py",
+        "num_classes, dtype=dtype, name=layer_name",
+        "num_classes, name=layer_name",
+        "fusion/test_late_fusion.py",
+    ),
+    mutation(
+        "export: every output is kept",
+        "export/inference_model.py",
+        'outputs.get("fused", model.output)',
+        "model.output",
+        "export/test_inference_model.py",
+    ),
+    mutation(
+        "export: not the output that was asked for",
+        "fusion/multimodal_model.py",
+        "kept = {outputs: self.output[outputs]}",
+        'kept = {outputs: self.output["fused"]}',
+        "export",
+    ),
+    mutation(
+        "saving: the old file is gone while the new one is written",
+        "utils/atomic_write.py",
+        "        yield str(unfinished)\n",
+        "        yield str(target)\n        return\n",
+        "test_resume.py",
+    ),
+    mutation(
+        "saving: the random numbers of layers start anew",
+        "training/random_state.py",
+        "                state.assign(store[str(index)])\n",
+        "                pass\n",
+        "test_resume.py",
+    ),
+    # Losses, metrics, callbacks, grouping, data.
+    mutation(
+        "logit adjustment: the wrong sign",
+        "losses/logit_adjusted.py",
+        "return y_pred + self.constant(shift)",
+        "return y_pred - self.constant(shift)",
+        "losses/test_class_count_losses.py",
+    ),
+    mutation(
+        "ldam: margins widen the wrong logits",
+        "losses/ldam.py",
+        "y_pred - targets * self.constant(margins)",
+        "y_pred - self.constant(margins)",
+        "losses/test_class_count_losses.py",
+    ),
+    mutation(
+        "balanced contrast: an anchor is its own positive",
+        "losses/balanced_contrastive.py",
+        "others = ops.where(itself, 0.0, same * similar)",
+        "others = same * similar",
+        "losses/test_balanced_contrastive.py",
+    ),
+    mutation(
+        "balanced accuracy: counts classes without samples",
+        "metrics/confusion_counts.py",
+        "count = ops.sum(ops.cast(mask, values.dtype))",
+        "count = ops.cast(values.shape[0], values.dtype)",
+        "metrics/test_metrics.py",
+    ),
+    mutation(
+        "backup: resumes an epoch too early",
+        "callbacks/backup.py",
+        "self.model._initial_epoch = epoch",
+        "self.model._initial_epoch = epoch - 1",
+        "test_resume.py",
+    ),
+    mutation(
+        "class gradients: of the sum of the samples",
+        "grouping/class_gradients.py",
+        "scale = 1.0 / np.maximum(counts, 1)",
+        "scale = np.ones(num_classes)",
+        "grouping/test_class_gradients.py",
+    ),
+    mutation(
+        "affinity: of inner products and not of cosines",
+        "grouping/affinity.py",
+        "cosines = gramian / norms / norms[:, None]",
+        "cosines = gramian / norms.max() ** 2",
+        "grouping/test_clusters.py",
+    ),
+    mutation(
+        "long tail: the seed is lost",
+        "datasets/long_tail.py",
+        "np.random.RandomState(seed)",
+        "np.random.RandomState()",
+        "datasets/test_long_tail.py",
+    ),
+    mutation(
+        "cosine classifier: the kernel keeps its lengths",
+        "layers/cosine_classifier.py",
+        "kernel = unit_length(ops.cast(self.kernel, dtype), axis=0)",
+        "kernel = ops.cast(self.kernel, dtype)",
+        "layers/test_cosine_classifier.py",
+    ),
+]
+
+
+def copy_to(folder):
+    """A copy of the repository, without what is built or not tracked."""
+    for name in ("keras_mimo", "tests", "docs", "examples", "benchmarks"):
+        shutil.copytree(
+            ROOT / name,
+            folder / name,
+            ignore=shutil.ignore_patterns("__pycache__", "*.png"),
+        )
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, folder)
+
+
+def change(mutation, folder):
+    """Makes the change in a copy of the repository."""
+    path = folder / "keras_mimo" / mutation.file
+    text = path.read_text("utf-8")
+    if text.count(mutation.old) != 1:
+        raise SystemExit(
+            f"{mutation.name}: the text to change must be in {mutation.file} "
+            f"once, and is there {text.count(mutation.old)} times:\n"
+            f"{mutation.old}"
+        )
+    path.write_text(text.replace(mutation.old, mutation.new), "utf-8")
+
+
+def run_tests(folder, tests, *options):
+    """Runs tests in a copy of the repository: what pytest returns, prints."""
+    printed = folder / "printed.txt"
+    process = PROCESSES.Process(
+        target=_run_tests, args=(folder, tests, options, printed)
+    )
+    process.start()
+    process.join(60 * MINUTES)
+    process.kill()
+    process.join()
+    return process.exitcode, printed.read_text("utf-8", errors="replace")
+
+
+def _run_tests(folder, tests, options, printed):
+    import pytest
+
+    output = os.open(printed, os.O_WRONLY | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(folder)
+    # Before the package as it may be installed, in other processes too.
+    sys.path.insert(0, str(folder))
+    os.environ["PYTHONPATH"] = str(folder)
+    sys.dont_write_bytecode = True
+    paths = [f"tests/{test}" for test in tests]
+    options = ["-q", "-m", "not slow", "-p", "no:cacheprovider", *options]
+    sys.exit(pytest.main([*options, *paths]))
+
+
+def outcome(mutation):
+    """Whether the tests notice a change, how long that took, what failed."""
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        copy_to(folder)
+        change(mutation, folder)
+        code, output = run_tests(folder, mutation.tests, "-x")
+    seconds = time.monotonic() - start
+    if code == PASSED:
+        return "survived", seconds, ""
+    failed = [x for x in output.splitlines() if x.startswith("FAILED ")]
+    if code != FAILED or not failed:
+        # Tests that do not even run have noticed nothing.
+        return "broken", seconds, output
+    noticed = failed[0].removeprefix("FAILED tests/").split(" - ")[0]
+    return "killed", seconds, noticed
+
+
+def unchanged(mutations):
+    """Raises unless the tests pass where nothing is changed."""
+    tests = sorted({test for m in mutations for test in m.tests})
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        copy_to(folder)
+        code, output = run_tests(folder, tests)
+    if code != PASSED:
+        raise SystemExit(f"Tests fail where nothing is changed:\n{output}")
+
+
+def run(mutations, backend, jobs):
+    """Prints what becomes of each mutation; returns how many are noticed."""
+    os.environ.update(KERAS_BACKEND=backend, OMP_NUM_THREADS="1")
+    print(f"| change, on {backend} | | seconds | noticed first by |")
+    print("| --- | --- | ---: | --- |", flush=True)
+    results = []
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        waiting = [pool.submit(outcome, m) for m in mutations]
+        control = pool.submit(unchanged, mutations)
+        for mutation, future in zip(mutations, waiting, strict=True):
+            result, seconds, detail = future.result()
+            results.append(result)
+            noticed = detail if result == "killed" else ""
+            row = f"| {mutation.name} | {result} | {seconds:.0f} | {noticed} |"
+            print(row, flush=True)
+            if result == "broken":
+                print(detail, file=sys.stderr)
+        control.result()
+    print(f"{results.count('killed')} of {len(results)} changes are noticed\n")
+    return results.count("killed")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--backends", nargs="+", choices=BACKENDS, default=BACKENDS
+    )
+    parser.add_argument("--only", default="", help="part of a name")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    if len(options.backends) > 1:
+        # A process for each, which imports Keras on its backend.
+        codes = [
+            subprocess.run(
+                [
+                    *(sys.executable, __file__, "--backends", backend),
+                    *("--only", options.only, "--jobs", str(options.jobs)),
+                ]
+            ).returncode
+            for backend in options.backends
+        ]
+        sys.exit(any(codes))
+    (backend,) = options.backends
+    chosen = [
+        mutation
+        for mutation in MUTATIONS
+        if backend in mutation.backends and options.only in mutation.name
+    ]
+    sys.exit(run(chosen, backend, options.jobs) < len(chosen))
+
+
+if __name__ == "__main__":
+    main()
