@@ -14,7 +14,7 @@ import pytest
 
 import keras_mimo
 from keras_mimo import gradients
-from keras_mimo import replicas
+from keras_mimo.training import replicas
 from tests.distribution import cases
 
 ROOT = Path(__file__).parents[1]

@@ -1,5 +1,7 @@
 import itertools
 
+from keras import ops
+
 from keras_mimo.gradients.flat import FlatRows
 
 
@@ -48,7 +50,7 @@ def weighted_blocks(pullback, blocks, weights):
     ]
 
 
-def update_gradients(pullback, blocks, gradients):
+def update_gradients(pullback, blocks, gradients, factor=None):
     """One gradient per variable, in their order.
 
     Args:
@@ -56,12 +58,13 @@ def update_gradients(pullback, blocks, gradients):
             losses that are not objectives, and is added.
         blocks: List of lists of indices, which together are all variables.
         gradients: For each block, a list of gradients.
+        factor: Scalar that these are multiplied by. Defaults to `None`: 1.
 
     Returns:
         List of gradients, `None` where no loss reaches a variable.
     """
     combined = {
-        index: gradient
+        index: _times(gradient, factor)
         for block, values in zip(blocks, gradients, strict=True)
         for index, gradient in zip(block, values, strict=True)
     }
@@ -77,6 +80,12 @@ def representation_rows(pullback):
     """The gradients of K objectives at the tapped tensors, as `FlatRows`."""
     count = pullback.num_objectives
     return FlatRows([pullback.at_taps(k) for k in range(count)])
+
+
+def _times(gradient, factor):
+    if gradient is None or factor is None:
+        return gradient
+    return gradient * ops.cast(factor, gradient.dtype)
 
 
 def _add(a, b):

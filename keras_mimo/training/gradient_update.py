@@ -18,6 +18,8 @@ class GradientUpdate:
         losses: Tensor of shape `(K,)`, of the whole batch.
         active: Boolean tensor of shape `(K,)`.
         scale: What the loss scaling of the optimizer multiplied gradients by.
+        factor: Scalar, what an overridden `compute_loss()` multiplies the
+            objectives by, or `None`.
         blocks: List of blocks of variables, each a list of indices.
         others: List of the indices of the variables that are in no block.
         blockwise: Whether each block has weights of its own.
@@ -30,6 +32,7 @@ class GradientUpdate:
     losses: Any
     active: Any
     scale: Any
+    factor: Any
     blocks: list
     others: list
     blockwise: bool
@@ -47,7 +50,7 @@ class GradientUpdate:
         else:
             combined = self._solved()
         return gradients.update_gradients(
-            self.pullback, [*self.blocks, self.others], combined
+            self.pullback, [*self.blocks, self.others], combined, self.factor
         )
 
     def _solved(self):
