@@ -150,11 +150,11 @@ class Pullback:
         return [trainable[i] if reached[i] else None for i in indices]
 
     def weighted(self, weights, indices):
-        objectives = range(self.num_objectives)
+        outputs = range(len(weights))
         trainable, _, _ = self._gradients(
-            objectives, [weights[k] for k in objectives]
+            outputs, [weights[k] for k in outputs]
         )
-        reached = [self._reached(k) for k in objectives]
+        reached = [self._reached(k) for k in outputs]
         return [
             trainable[i] if any(r[i] for r in reached) else None
             for i in indices

@@ -143,10 +143,11 @@ class Pullback:
         return self._gradients([self._outputs[k]], None, self._at(indices))
 
     def weighted(self, weights, indices):
-        outputs = self._outputs[:-1]
+        weights = tf.unstack(weights)
+        outputs = self._outputs[: len(weights)]
         weights = [
             tf.cast(weight, output.dtype)
-            for weight, output in zip(tf.unstack(weights), outputs, strict=True)
+            for weight, output in zip(weights, outputs, strict=True)
         ]
         return self._gradients(outputs, weights, self._at(indices))
 

@@ -192,7 +192,7 @@ class Pullback:
         return _gradients([self._outputs[k]], [None], self._at(indices))
 
     def weighted(self, weights, indices):
-        outputs = self._outputs[:-1]
+        outputs = self._outputs[: len(weights)]
         weights = [
             weight.to(output.dtype)
             for weight, output in zip(weights, outputs, strict=True)

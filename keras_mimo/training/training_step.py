@@ -7,6 +7,7 @@ from keras import ops
 from keras import tree
 
 from keras_mimo import gradients
+from keras_mimo.training.balanced_variables import overwritten_variables
 from keras_mimo.training.compiled import CompiledObjectives
 from keras_mimo.training.gradient_update import GradientUpdate
 from keras_mimo.training.overridden_loss import OverriddenLoss
@@ -234,6 +235,7 @@ class TrainingStep(keras.Model):
             factor=factor,
             blocks=blocks,
             others=others,
+            overwritten=overwritten_variables(self),
             blockwise=scope.blockwise,
             gradients_at=scope.gradients_at,
         )
