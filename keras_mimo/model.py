@@ -228,10 +228,10 @@ class BalancedModel(TrainingStep):
         given = inspect.signature(super().fit).bind(*args, **kwargs)
         for argument in ("x", "y", "sample_weight"):
             check_arrays(argument, given.arguments.get(argument))
-        self.objectives.check_labels(given.arguments.get("y"), self)
+        self._check_labels(given.arguments.get("y"))
         validation = given.arguments.get("validation_data")
         if isinstance(validation, tuple) and len(validation) > 1:
-            self.objectives.check_labels(validation[1], self)
+            self._check_labels(validation[1])
         callbacks = given.arguments.get("callbacks")
         given.arguments["callbacks"] = with_epoch_end(callbacks, self)
         return super().fit(*given.args, **given.kwargs)
@@ -308,7 +308,7 @@ class BalancedModel(TrainingStep):
         if self._balanced is None:
             yield
             return
-        self.objectives.check_labels(y, self)
+        self._check_labels(y)
         yield
         self.objectives.check_batches()
 

@@ -1,5 +1,7 @@
 import itertools
 
+from keras import ops
+
 from keras_mimo.gradients.flat import FlatRows
 
 
@@ -29,7 +31,7 @@ def weighted_blocks(pullback, blocks, weights):
 
     Args:
         pullback: As in `block_rows()`, with `weighted(weights, indices)`, the
-            gradient of the weighted sum of the objectives.
+            gradient of the weighted sum of the first outputs.
         blocks: List of lists of indices.
         weights: For each block, a tensor of shape `(K,)`.
 
@@ -48,35 +50,42 @@ def weighted_blocks(pullback, blocks, weights):
     ]
 
 
-def update_gradients(pullback, blocks, gradients):
-    """One gradient per variable, in their order.
+def update_gradients(pullback, blocks, gradients, factor=None):
+    """One gradient per variable.
 
     Args:
         pullback: As in `block_rows()`; output `num_objectives` stands for the
             losses that are not objectives, and is added.
-        blocks: List of lists of indices, which together are all variables.
+        blocks: List of lists of indices.
         gradients: For each block, a list of gradients.
+        factor: Scalar that these are multiplied by. Defaults to `None`: 1.
 
     Returns:
-        List of gradients, `None` where no loss reaches a variable.
+        Dict from indices to gradients, `None` where no loss reaches a variable.
     """
     combined = {
-        index: gradient
+        index: _times(gradient, factor)
         for block, values in zip(blocks, gradients, strict=True)
         for index, gradient in zip(block, values, strict=True)
     }
     indices = sorted(combined)
     additional = pullback.row(pullback.num_objectives, indices)
-    return [
-        _add(combined[index], value)
+    return {
+        index: _add(combined[index], value)
         for index, value in zip(indices, additional, strict=True)
-    ]
+    }
 
 
 def representation_rows(pullback):
     """The gradients of K objectives at the tapped tensors, as `FlatRows`."""
     count = pullback.num_objectives
     return FlatRows([pullback.at_taps(k) for k in range(count)])
+
+
+def _times(gradient, factor):
+    if gradient is None or factor is None:
+        return gradient
+    return gradient * ops.cast(factor, gradient.dtype)
 
 
 def _add(a, b):

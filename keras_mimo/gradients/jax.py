@@ -137,36 +137,45 @@ gramian_of_sums = gramian_of_samples = gramian
 class Pullback:
     """Gradients of the outputs of one forward pass, one row at a time."""
 
-    def __init__(self, pushforward, trainable, taps, outputs):
+    def __init__(self, pushforward, trainable, probe, taps, outputs):
         self._pushforward = pushforward
-        self._inputs = (trainable, taps)
+        self._inputs = (trainable, probe, taps)
         self._outputs = outputs
         self.num_objectives = len(outputs) - 1
         self._jaxpr = jax.make_jaxpr(pushforward)(*self._inputs).jaxpr
 
     def row(self, k, indices):
-        trainable, _ = self._gradients([k], [1.0])
+        trainable, _, _ = self._gradients([k], [1.0])
         reached = self._reached(k)
         return [trainable[i] if reached[i] else None for i in indices]
 
     def weighted(self, weights, indices):
-        objectives = range(self.num_objectives)
-        trainable, _ = self._gradients(
-            objectives, [weights[k] for k in objectives]
+        outputs = range(len(weights))
+        trainable, _, _ = self._gradients(
+            outputs, [weights[k] for k in outputs]
         )
-        reached = [self._reached(k) for k in objectives]
+        reached = [self._reached(k) for k in outputs]
         return [
             trainable[i] if any(r[i] for r in reached) else None
             for i in indices
         ]
 
     def at_taps(self, k):
-        _, taps = self._gradients([k], [1.0])
+        _, _, taps = self._gradients([k], [1.0])
         reached = self._reached(k)[-len(taps) :]
         return [
             tap if there else None
             for tap, there in zip(taps, reached, strict=True)
         ]
+
+    def at_probe(self):
+        """The gradient of the last output, `None` where there is none."""
+        trainable, _, _ = self._inputs
+        last = self.num_objectives
+        if not self._reached(last)[len(trainable)]:
+            return None
+        _, probe, _ = self._gradients([last], [1.0])
+        return probe
 
     def _reached(self, k):
         """Which inputs output `k` depends on: JAX's gradients are zeros."""
@@ -210,7 +219,7 @@ def train_step(model, state, data):
                 **model._training_argument(),
             )
 
-    def forward(trainable, taps):
+    def forward(trainable, probe, taps):
         # The gradient at a tensor is that of a zero which is added to it.
         added = iter(taps)
         y_pred, new_non_trainable, layer_losses = call(
@@ -218,28 +227,29 @@ def train_step(model, state, data):
         )
         model._losses_override = list(layer_losses)
         with _scope(model, trainable, new_non_trainable, metrics) as scope:
-            losses, _, active, additional = model._objective_losses(
-                y, y_pred, sample_weight
-            )
+            losses = model._step_losses(x, y, y_pred, sample_weight, probe)
         model._losses_override = []
-        outputs = (*losses, sum(additional, jnp.zeros(())))
+        outputs = (*losses.own, losses.additional)
         scaled = tuple(output * scale for output in outputs)
         updates = _non_trainable_and_metrics(model, scope)
-        return scaled, (outputs, active, y_pred, updates)
+        return scaled, (losses, y_pred, updates)
 
     taps = _zeros_at_taps(call, trainable) if layer is not None else []
-    _, pushforward, (outputs, active, y_pred, updates) = jax.linearize(
-        forward, trainable, taps, has_aux=True
+    probe = jnp.zeros(())
+    _, pushforward, (losses, y_pred, updates) = jax.linearize(
+        forward, trainable, probe, taps, has_aux=True
     )
+    outputs = (*losses.own, losses.additional)
+    pullback = Pullback(pushforward, trainable, probe, taps, outputs)
+    factor = pullback.at_probe() if model._overrides_loss else None
     with _scope(model, trainable, *updates) as scope:
-        losses = jnp.stack(outputs[:-1])
         gradients = model._combine_gradients(
-            Pullback(pushforward, trainable, taps, outputs),
-            losses,
-            active,
+            pullback,
+            losses.whole,
+            losses.active,
             scale,
+            None if factor is None else factor / scale,
         )
-        total = model._logged_loss(losses, active, [outputs[-1]])
     non_trainable, metrics = _non_trainable_and_metrics(model, scope)
 
     # A variable that no loss reaches has the gradient 0 in plain Keras too.
@@ -251,7 +261,7 @@ def train_step(model, state, data):
         optimizer_values, gradients, trainable
     )
     logs, metrics = model._update_metrics_variables(
-        metrics, total, x, y, y_pred, sample_weight
+        metrics, losses.total, x, y, y_pred, sample_weight
     )
     return logs, (trainable, non_trainable, optimizer_values, metrics)
 
@@ -274,9 +284,10 @@ def look_again(model, train_step, state, data):
     trainable, new_non_trainable, optimizer_values, new_metrics = state
     # From where the first pass began: with the same masks in dropout.
     with _scope(model, trainable, non_trainable, metrics):
-        losses, active = model._losses_again(x, y, sample_weight)
+        again = model._losses_again(x, y, sample_weight)
     with _scope(model, trainable, new_non_trainable, new_metrics) as scope:
-        model.combiner.after_step(losses, active)
+        if again is not None:
+            model.combiner.after_step(*again)
     non_trainable, metrics = _non_trainable_and_metrics(model, scope)
     return logs, (trainable, non_trainable, optimizer_values, metrics)
 

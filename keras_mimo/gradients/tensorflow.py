@@ -143,10 +143,11 @@ class Pullback:
         return self._gradients([self._outputs[k]], None, self._at(indices))
 
     def weighted(self, weights, indices):
-        outputs = self._outputs[:-1]
+        weights = tf.unstack(weights)
+        outputs = self._outputs[: len(weights)]
         weights = [
             tf.cast(weight, output.dtype)
-            for weight, output in zip(tf.unstack(weights), outputs, strict=True)
+            for weight, output in zip(weights, outputs, strict=True)
         ]
         return self._gradients(outputs, weights, self._at(indices))
 
@@ -168,21 +169,28 @@ def train_step(model, data):
     """One step of a combiner of gradients, in the terms of Keras' trainer."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     taps = []
+    probe = tf.zeros(())
     with tf.GradientTape(persistent=True) as tape:
+        tape.watch(probe)
         with recorded(model._tapped_layer(), taps):
             y_pred = model(x, **model._training_argument())
-        own, losses, active, additional = model._objective_losses(
-            y, y_pred, sample_weight
-        )
+        losses = model._step_losses(x, y, y_pred, sample_weight, probe)
         scale = model.optimizer.scale_loss(tf.ones(()))
         outputs = [
             tf.cast(scale, loss.dtype) * loss
-            for loss in [*own, sum(additional, tf.zeros(()))]
+            for loss in [*losses.own, losses.additional]
         ]
     variables = model.trainable_weights
-    model._track_loss(model._logged_loss(losses, active, additional), x)
+    model._track_loss(losses.total, x)
+    factor = None
+    if model._overrides_loss:
+        factor = tape.gradient(losses.total, probe)
     gradients = model._combine_gradients(
-        Pullback(tape, outputs, variables, taps), losses, active, scale
+        Pullback(tape, outputs, variables, taps),
+        losses.whole,
+        losses.active,
+        scale,
+        factor,
     )
     del tape
     model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
@@ -195,8 +203,9 @@ def look_again(model, train_step, data):
     rewind = Rewind(model)
     logs = train_step(data)
     with rewind:
-        losses, active = model._losses_again(x, y, sample_weight)
-    model.combiner.after_step(losses, active)
+        again = model._losses_again(x, y, sample_weight)
+    if again is not None:
+        model.combiner.after_step(*again)
     return logs
 
 

@@ -189,39 +189,38 @@ class Pullback:
         self.num_objectives = len(outputs) - 1
 
     def row(self, k, indices):
-        return self._gradients([self._outputs[k]], None, self._at(indices))
+        return _gradients([self._outputs[k]], [None], self._at(indices))
 
     def weighted(self, weights, indices):
-        outputs = self._outputs[:-1]
+        outputs = self._outputs[: len(weights)]
         weights = [
             weight.to(output.dtype)
             for weight, output in zip(weights, outputs, strict=True)
         ]
-        return self._gradients(outputs, weights, self._at(indices))
+        return _gradients(outputs, weights, self._at(indices))
 
     def at_taps(self, k):
-        return self._gradients([self._outputs[k]], None, self._taps)
+        return _gradients([self._outputs[k]], [None], self._taps)
 
     def _at(self, indices):
         return [self._values[index] for index in indices]
 
-    def _gradients(self, outputs, cotangents, sources):
-        if cotangents is None:
-            cotangents = [None] * len(outputs)
-        pairs = [
-            pair
-            for pair in zip(outputs, cotangents, strict=True)
-            if pair[0].requires_grad
-        ]
-        if not pairs:
-            return [None] * len(sources)
-        return torch.autograd.grad(
-            [output for output, _ in pairs],
-            sources,
-            grad_outputs=[cotangent for _, cotangent in pairs],
-            retain_graph=True,
-            allow_unused=True,
-        )
+
+def _gradients(outputs, cotangents, sources):
+    pairs = [
+        pair
+        for pair in zip(outputs, cotangents, strict=True)
+        if pair[0].requires_grad
+    ]
+    if not pairs:
+        return [None] * len(sources)
+    return torch.autograd.grad(
+        [output for output, _ in pairs],
+        sources,
+        grad_outputs=[cotangent for _, cotangent in pairs],
+        retain_graph=True,
+        allow_unused=True,
+    )
 
 
 def train_step(model, data):
@@ -231,14 +230,21 @@ def train_step(model, data):
     with recorded(model._tapped_layer(), taps):
         y_pred = model(x, **model._training_argument())
     variables = model.trainable_weights
-    own, losses, active, additional = model._objective_losses(
-        y, y_pred, sample_weight
-    )
-    model._track_loss(model._logged_loss(losses, active, additional), x)
-    scale = model.optimizer.scale_loss(torch.ones((), device=losses[0].device))
-    outputs = [scale * loss for loss in [*own, sum(additional, 0.0 * scale)]]
+    one = keras.ops.ones((), dtype="float32")
+    probe = torch.zeros_like(one, requires_grad=True)
+    losses = model._step_losses(x, y, y_pred, sample_weight, probe)
+    model._track_loss(losses.total, x)
+    scale = model.optimizer.scale_loss(one)
+    outputs = [scale * loss for loss in [*losses.own, losses.additional]]
+    factor = None
+    if model._overrides_loss:
+        (factor,) = _gradients([losses.total], [None], [probe])
     gradients = model._combine_gradients(
-        Pullback(outputs, variables, taps), losses, active, scale
+        Pullback(outputs, variables, taps),
+        losses.whole,
+        losses.active,
+        scale,
+        factor,
     )
     with torch.no_grad():
         model.optimizer.apply(gradients, variables)
@@ -255,8 +261,9 @@ def look_again(model, train_step, data):
     with rewind, torch.random.fork_rng(), torch.no_grad():
         torch.set_rng_state(random_states[0])
         torch.cuda.set_rng_state_all(random_states[1])
-        losses, active = model._losses_again(x, y, sample_weight)
-    model.combiner.after_step(losses, active)
+        again = model._losses_again(x, y, sample_weight)
+    if again is not None:
+        model.combiner.after_step(*again)
     return logs
 
 

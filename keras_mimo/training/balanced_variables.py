@@ -77,6 +77,15 @@ def find_variables(argument, items, model):
     return sorted(chosen)
 
 
+def overwritten_variables(model):
+    """Indices of the variables whose "gradient" is their next value."""
+    return [
+        index
+        for index, variable in enumerate(model.trainable_weights)
+        if getattr(variable, "overwrite_with_gradient", False)
+    ]
+
+
 def check_balanced_variables(spec):
     """Raises `TypeError` unless `spec` is of a type that can be resolved."""
     if spec is None or callable(spec) or lists_variables(spec):

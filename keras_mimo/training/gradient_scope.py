@@ -1,6 +1,7 @@
 import keras
 
 from keras_mimo.training.balanced_variables import check_balanced_variables
+from keras_mimo.training.balanced_variables import overwritten_variables
 from keras_mimo.training.balanced_variables import resolve_balanced_variables
 from keras_mimo.training.balanced_variables import saved_balanced_variables
 from keras_mimo.training.blocks import check_blocks
@@ -66,17 +67,24 @@ class GradientScope:
 
         Returns:
             List of blocks, each a list of int, and the list of the variables
-            that are in no block.
+            that are in no block. Those that their gradients overwrite are in
+            neither.
         """
-        if not self.blockwise:
-            balanced, others = resolve_balanced_variables(
+        if self.blockwise:
+            blocks = list(resolve_blocks(self._blocks, self._model).values())
+        else:
+            balanced, _ = resolve_balanced_variables(
                 self._balanced_variables, self._model
             )
-            return [balanced], others
-        blocks = list(resolve_blocks(self._blocks, self._model).values())
-        taken = {index for block in blocks for index in block}
+            blocks = [balanced]
+        overwritten = set(overwritten_variables(self._model))
+        blocks = [[k for k in b if k not in overwritten] for b in blocks]
+        taken = overwritten.union(*blocks)
         count = len(self._model.trainable_weights)
-        return blocks, [k for k in range(count) if k not in taken]
+        return (
+            [block for block in blocks if block],
+            [k for k in range(count) if k not in taken],
+        )
 
     def layer(self):
         """The layer at whose output gradients are compared."""

@@ -18,8 +18,12 @@ class GradientUpdate:
         losses: Tensor of shape `(K,)`, of the whole batch.
         active: Boolean tensor of shape `(K,)`.
         scale: What the loss scaling of the optimizer multiplied gradients by.
+        factor: Scalar, what an overridden `compute_loss()` multiplies the
+            objectives by, or `None`.
         blocks: List of blocks of variables, each a list of indices.
         others: List of the indices of the variables that are in no block.
+        overwritten: List of the indices of variables whose "gradient" is their
+            next value, as those of float8 layers have it.
         blockwise: Whether each block has weights of its own.
         gradients_at: Name of the layer at whose output gradients are compared,
             or `None`.
@@ -30,8 +34,10 @@ class GradientUpdate:
     losses: Any
     active: Any
     scale: Any
+    factor: Any
     blocks: list
     others: list
+    overwritten: list
     blockwise: bool
     gradients_at: str | None
 
@@ -46,9 +52,20 @@ class GradientUpdate:
             )
         else:
             combined = self._solved()
-        return gradients.update_gradients(
-            self.pullback, [*self.blocks, self.others], combined
+        updates = gradients.update_gradients(
+            self.pullback, [*self.blocks, self.others], combined, self.factor
         )
+        if self.overwritten:
+            values = self.pullback.weighted(self._plain(), self.overwritten)
+            updates.update(zip(self.overwritten, values, strict=True))
+        return [updates[index] for index in sorted(updates)]
+
+    def _plain(self):
+        """The weights of all losses where nothing is combined."""
+        weights = ops.cast(self.active, "float32")
+        if self.factor is not None:
+            weights = weights * ops.cast(self.factor, "float32")
+        return ops.append(weights, ops.ones((1,), dtype="float32"))
 
     def _solved(self):
         engine = gradients.engine()

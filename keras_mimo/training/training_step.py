@@ -1,15 +1,39 @@
 import functools
+from typing import Any
+from typing import NamedTuple
 
 import keras
 from keras import ops
 from keras import tree
 
 from keras_mimo import gradients
+from keras_mimo.training.balanced_variables import overwritten_variables
 from keras_mimo.training.compiled import CompiledObjectives
 from keras_mimo.training.gradient_update import GradientUpdate
+from keras_mimo.training.overridden_loss import OverriddenLoss
+from keras_mimo.training.overridden_loss import call_in_progress
+from keras_mimo.training.overridden_loss import refusal
 from keras_mimo.training.replicas import check_objective
 from keras_mimo.utils._keras import CompileMetrics
 from keras_mimo.utils._keras import unscale_loss_for_distribution
+
+
+class StepLosses(NamedTuple):
+    """What a step of a combiner of gradients differentiates, and logs.
+
+    Args:
+        own: List of K scalars, the losses that gradients are taken of.
+        whole: Tensor of shape `(K,)`, the losses of the whole batch.
+        active: Boolean tensor of shape `(K,)`.
+        additional: Scalar whose gradient is added to that of the objectives.
+        total: Scalar that is logged as `loss`.
+    """
+
+    own: list
+    whole: Any
+    active: Any
+    additional: Any
+    total: Any
 
 
 class TrainingStep(keras.Model):
@@ -25,11 +49,12 @@ class TrainingStep(keras.Model):
             return super().compute_loss(
                 x, y, y_pred, sample_weight, training=training
             )
-        _, losses, active, additional = self._objective_losses(
-            y, y_pred, sample_weight
-        )
-        scalar = self._balanced.scalar(losses, active, training)
-        return sum(additional, scalar)
+        losses = self._balanced.losses(y, y_pred, sample_weight)
+        scalar = self._balanced.scalar(*losses[1:], training)
+        override = call_in_progress(self)
+        if override is not None:
+            scalar = override.answer(y_pred, losses, scalar)
+        return sum(self._additional_losses(), scalar)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if self._balanced is not None:
@@ -51,7 +76,8 @@ class TrainingStep(keras.Model):
         engine = gradients.engine()
         if self.combiner.needs != "losses":
             step = engine.train_step
-            if self.combiner.needs == "gradients" or self._gradient_scope.given:
+            given = self._overrides_loss or self._gradient_scope.given
+            if self.combiner.needs == "gradients" or given:
                 step = engine.with_reach(step)
             return step(self, *args)
         engine.clear_gradients(self.combiner.trainable_variables)
@@ -128,20 +154,60 @@ class TrainingStep(keras.Model):
     def _training_argument(self):
         return {"training": True} if self._call_has_training_arg else {}
 
-    def _objective_losses(self, y, y_pred, sample_weight):
-        """As `CompiledObjectives.losses()`, and the losses of layers."""
-        losses = self._balanced.losses(y, y_pred, sample_weight)
-        additional = [self._aggregate_additional_loss(x) for x in self.losses]
-        return *losses, additional
+    @property
+    def _overrides_loss(self):
+        """Whether `compute_loss()` is the user's own."""
+        own = getattr(self.compute_loss, "__func__", None)
+        return own is not TrainingStep.compute_loss
 
-    def _logged_loss(self, losses, active, additional):
-        return sum(additional, self._balanced.scalar(losses, active, True))
+    def _check_labels(self, y):
+        # What an override makes of labels only it knows.
+        if not self._overrides_loss:
+            self.objectives.check_labels(y, self)
+
+    def _additional_losses(self):
+        return [self._aggregate_additional_loss(loss) for loss in self.losses]
+
+    def _step_losses(self, x, y, y_pred, sample_weight, probe):
+        """The losses of a step of a combiner of gradients.
+
+        Args:
+            x: Inputs.
+            y: Labels.
+            y_pred: What the model returned.
+            sample_weight: Sample weights.
+            probe: Scalar 0, used if `compute_loss()` is overridden: how the
+                total depends on it tells how it depends on the objectives.
+
+        Returns:
+            `StepLosses`.
+        """
+        if self._overrides_loss:
+            override = OverriddenLoss(self, probe)
+            total = override(x, y, y_pred, sample_weight)
+            return StepLosses(*override.objective_losses(y_pred), total, total)
+        losses = self._balanced.losses(y, y_pred, sample_weight)
+        zero = ops.zeros((), dtype="float32")
+        additional = sum(self._additional_losses(), zero)
+        total = additional + self._balanced.scalar(*losses[1:], True)
+        return StepLosses(*losses, additional, total)
 
     def _losses_again(self, x, y, sample_weight):
-        """The losses of a batch by another forward pass, in training mode."""
+        """The losses of a batch by another forward pass, in training mode.
+
+        Returns:
+            What `CompiledObjectives.losses()` returns, without the first, or
+            `None` if an overridden `compute_loss()` does not ask for them.
+        """
         y_pred = self(x, **self._training_argument())
-        _, losses, active = self._balanced.losses(y, y_pred, sample_weight)
-        return losses, active
+        if not self._overrides_loss:
+            return self._balanced.losses(y, y_pred, sample_weight)[1:]
+        override = OverriddenLoss(self)
+        override(x, y, y_pred, sample_weight)
+        if not override.asked:
+            return None
+        _, losses = override.asked[-1]
+        return losses[1:]
 
     def _tapped_layer(self):
         """The layer at whose output gradients are taken, or `None`."""
@@ -155,7 +221,9 @@ class TrainingStep(keras.Model):
             sample_weight=ops.shape(first)[0],
         )
 
-    def _combine_gradients(self, pullback, losses, active, scale):
+    def _combine_gradients(self, pullback, losses, active, scale, factor):
+        if self._overrides_loss and factor is None:
+            raise refusal(self, "whose value does not depend on it")
         scope = self._gradient_scope
         blocks, others = scope.variables()
         update = GradientUpdate(
@@ -164,8 +232,10 @@ class TrainingStep(keras.Model):
             losses=losses,
             active=active,
             scale=scale,
+            factor=factor,
             blocks=blocks,
             others=others,
+            overwritten=overwritten_variables(self),
             blockwise=scope.blockwise,
             gradients_at=scope.gradients_at,
         )

@@ -5,6 +5,7 @@ import numpy as np
 
 import keras_mimo
 from keras_mimo import combiners
+from keras_mimo.utils._keras import scale_loss_for_distribution
 
 SAMPLES = 80
 BATCH = 16
@@ -34,13 +35,22 @@ def classes():
     return inputs(), y.astype("int32")
 
 
-def two_heads():
+class Overridden(keras_mimo.BalancedModel):
+    """Adds to what the objectives make, as in Keras for each replica."""
+
+    def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        added = keras.ops.mean(keras.ops.square(y_pred["a"]))
+        return 2.0 * loss + scale_loss_for_distribution(added)
+
+
+def two_heads(model=keras_mimo.BalancedModel):
     first = keras.Input((4,))
     shared = keras.layers.Dense(
         8, activation="tanh", name="shared", kernel_regularizer="l2"
     )(first)
     heads = {n: keras.layers.Dense(1, name=n)(shared) for n in ("a", "b")}
-    return keras_mimo.BalancedModel(first, heads)
+    return model(first, heads)
 
 
 def classifier():
@@ -119,6 +129,9 @@ OTHERS = {
     "gramian of blocks": case(keras_mimo.MGDACombiner, blocks="layer"),
     "gramian of a part": case(
         keras_mimo.MGDACombiner, balanced_variables="backbone"
+    ),
+    "gramian and an override": case(
+        keras_mimo.MGDACombiner, lambda: two_heads(Overridden)
     ),
     "gramian at a layer": case(keras_mimo.MGDACombiner, gradients_at="shared"),
     "stateful in all steps": case(

@@ -60,7 +60,9 @@ def test_training(tmp_path, monkeypatch):
         x=x,
         y=y,
     )
-    missing, backup = python_blocks(DOCS / "training.md")
+    missing, override, backup = python_blocks(DOCS / "training.md")
+    exec(override, names)
+    names["model"] = names["MyModel"](inputs, outputs)
     exec(missing, names)
     exec(backup.replace("epochs=100", "epochs=2"), names)
     history = names["model"].history.history
