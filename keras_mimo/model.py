@@ -1,8 +1,10 @@
 import contextlib
 import functools
 import inspect
+import warnings
 
 import keras
+from keras import tree
 
 from keras_mimo import combiners
 from keras_mimo import gradients
@@ -10,12 +12,17 @@ from keras_mimo.combiners import ConstantCombiner
 from keras_mimo.export import export_model
 from keras_mimo.objectives import Objective
 from keras_mimo.objectives import Outputs
+from keras_mimo.training.compile_config import CompileConfig
+from keras_mimo.training.compile_config import for_keras
+from keras_mimo.training.compile_config import takes
 from keras_mimo.training.compiled import CompiledObjectives
 from keras_mimo.training.epoch_end import with_epoch_end
 from keras_mimo.training.gradient_scope import GradientScope
 from keras_mimo.training.random_state import RandomState
 from keras_mimo.training.training_step import TrainingStep
 from keras_mimo.utils._keras import Functional
+from keras_mimo.utils._keras import functional_init_arguments
+from keras_mimo.utils._keras import functional_like_constructor
 from keras_mimo.utils.arrays import check_arrays
 from keras_mimo.utils.atomic_write import atomic_write
 from keras_mimo.utils.structures import in_order_of
@@ -51,12 +58,18 @@ class BalancedModel(TrainingStep):
     """
 
     def __new__(cls, *args, **kwargs):
-        if _describes_a_graph(args, kwargs) and not issubclass(cls, Functional):
-            cls = _functional(cls)
+        if cls is BalancedModel and functional_init_arguments(args, kwargs):
+            cls = FunctionalBalancedModel
         model = super().__new__(cls, *args, **kwargs)
         # Not tracked, as it has no weights, but found by `save()`.
         object.__setattr__(model, "_random_state", RandomState(model._seeds))
         return model
+
+    # Keras tells by these two names that it takes a graph.
+    def __init__(self, *args, **kwargs):
+        if functional_init_arguments(args, kwargs):
+            _make_functional(type(self))
+        super().__init__(*args, **kwargs)
 
     def default_objectives(self):
         """The objective for `objectives=None`."""
@@ -160,6 +173,9 @@ class BalancedModel(TrainingStep):
                 weighted_metrics = objective.expand_metrics(
                     weighted_metrics, output_names
                 )
+        if self._balanced is not None:
+            # Without a new loss Keras keeps the one that it had.
+            self._compile_loss = None
         super().compile(
             optimizer=optimizer,
             loss=loss,
@@ -187,9 +203,27 @@ class BalancedModel(TrainingStep):
         if arguments["objectives"] is not None and self._balanced is not None:
             # What it has learnt of the model is needed to load its state.
             arguments["objectives"] = self.objectives
-        return keras.saving.serialize_keras_object(arguments)
+        arguments["loss_weights"] = tree.map_structure(
+            lambda w: w.numpy().item() if _is_variable(w) else w,
+            arguments["loss_weights"],
+        )
+        config = keras.saving.serialize_keras_object(arguments)
+        if not self._clones_are_plain():
+            return config
+        if self._balanced is None and arguments["objectives"] is None:
+            return for_keras(config)
+        return keras.saving.serialize_keras_object(CompileConfig(config))
 
     def compile_from_config(self, config):
+        config = CompileConfig.unwrap(config)
+        if not takes(self.compile, config, BalancedModel.compile):
+            warnings.warn(
+                "The model was loaded without being compiled, as its class has "
+                "a `compile()` with arguments of its own: call it, or override "
+                "`get_compile_config()` and `compile_from_config()`.",
+                stacklevel=2,
+            )
+            return
         arguments = keras.saving.deserialize_keras_object(config)
         for name in ("balanced_variables", "blocks"):
             # `save()` writes which variables they chose, never a function.
@@ -205,8 +239,23 @@ class BalancedModel(TrainingStep):
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
+    def _clones_are_plain(self):
+        """Whether `keras.models.clone_model()` forgets the model's class."""
+        cls = type(self)
+        return issubclass(cls, Functional) and not (
+            functional_like_constructor(cls)
+        )
+
     @functools.wraps(keras.Model.save)
     def save(self, filepath, overwrite=True, *args, **kwargs):
+        if self._balanced is not None and _is_hdf5(filepath):
+            warnings.warn(
+                "An HDF5 file holds no combiner and no objectives: the model "
+                "that is loaded from it is compiled without. Save it as a "
+                "`.keras` file. "
+                f"Received: filepath={filepath}, combiner={self.combiner}",
+                stacklevel=2,
+            )
         with atomic_write(filepath, overwrite) as path:
             super().save(path, overwrite, *args, **kwargs)
 
@@ -323,25 +372,31 @@ class FunctionalBalancedModel(BalancedModel, Functional):
         return super().call(inputs, training=training, mask=mask, **kwargs)
 
 
-def _describes_a_graph(args, kwargs):
-    """Whether a model's arguments are those of the functional API."""
-    given = len(args) + ("inputs" in kwargs) + ("outputs" in kwargs)
-    return given == 2
+def _is_variable(value):
+    return isinstance(value, keras.Variable)
 
 
-def _functional(cls):
-    """The functional form of a class.
+def _is_hdf5(filepath):
+    return str(filepath).endswith((".h5", ".hdf5"))
+
+
+def _make_functional(cls):
+    """Puts `FunctionalBalancedModel` above a class, and above no other.
 
     Left to itself Keras would put `Functional` above `BalancedModel`, after
     which no other model could subclass it.
     """
-    if cls is BalancedModel:
-        return FunctionalBalancedModel
-    cls.__bases__ = tuple(
-        _functional(base) if issubclass(base, BalancedModel) else base
-        for base in cls.__bases__
+    if issubclass(cls, Functional):
+        return
+    bases = list(cls.__bases__)
+    position = max(
+        i for i, base in enumerate(bases) if issubclass(base, BalancedModel)
     )
-    return cls
+    if bases[position] is BalancedModel:
+        bases[position] = FunctionalBalancedModel
+    else:
+        bases.insert(position + 1, FunctionalBalancedModel)
+    cls.__bases__ = tuple(bases)
 
 
 def _check_weights_are_needed(argument, value, combiner):

@@ -15,6 +15,7 @@ from keras_mimo.objectives.recorder import Labels
 from keras_mimo.objectives.recorder import Record
 from keras_mimo.objectives.recorder import Recorder
 from keras_mimo.objectives.recorder import ignored_classes
+from keras_mimo.objectives.recorder import name_of
 from keras_mimo.training.replicas import whole_counts
 from keras_mimo.utils._keras import get_keras_mask
 from keras_mimo.utils._keras import get_loss
@@ -233,6 +234,13 @@ class ClassGroups(Outputs):
     def _create_assignment(self):
         self._assignment = ClassAssignment(
             self._groups, self.num_groups, self.num_classes
+        )
+
+    def _check_joint(self, loss):
+        raise ValueError(
+            "`loss` must have an entry for each output with `ClassGroups`, "
+            f"which splits it by class. Received: loss={name_of(loss)!r} for "
+            "several outputs"
         )
 
     def _recorder(self, losses, weights, output, weigh_sum):

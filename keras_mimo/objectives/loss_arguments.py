@@ -2,6 +2,7 @@ import math
 import numbers
 
 import keras
+import numpy as np
 from keras import tree
 
 
@@ -30,6 +31,8 @@ def check_loss_weights(loss_weights):
     """Raises `TypeError` or `ValueError` unless they are finite numbers."""
     _check_keys("loss_weights", loss_weights)
     for weight in tree.flatten(loss_weights):
+        if isinstance(weight, np.ndarray) and weight.ndim == 0:
+            weight = weight.item()
         # What is no Python number may be a variable that a callback changes.
         scalar = getattr(weight, "shape", None) == ()
         number = isinstance(weight, numbers.Real) and type(weight) is not bool

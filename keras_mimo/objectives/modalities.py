@@ -2,6 +2,7 @@ import keras
 from keras import tree
 
 from keras_mimo.objectives.outputs import Outputs
+from keras_mimo.objectives.recorder import name_of
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
@@ -51,6 +52,13 @@ class Modalities(Outputs):
 
     def default_weights(self):
         return {self.fused: 1.0}
+
+    def _check_joint(self, loss):
+        raise ValueError(
+            "`loss` must have an entry for each output with `Modalities`, "
+            f"which are outputs. Received: loss={name_of(loss)!r} for several "
+            "outputs"
+        )
 
     def get_config(self):
         return {**super().get_config(), "fused": self.fused}

@@ -10,9 +10,14 @@ from keras_mimo.objectives.missing_labels import mask_missing
 from keras_mimo.objectives.objective import Objective
 from keras_mimo.objectives.recorder import Recorder
 from keras_mimo.objectives.recorder import ignored_classes
+from keras_mimo.objectives.recorder import name_of
 from keras_mimo.objectives.unknown_labels import UnknownLabels
 from keras_mimo.utils._keras import CompileLoss
 from keras_mimo.utils._keras import unscale_loss_for_distribution
+from keras_mimo.utils.errors import MissingEntryError
+
+# In the error of Keras where labels do not fit the outputs.
+STRUCTURES = "y_true and y_pred have different structures"
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
@@ -73,9 +78,8 @@ class Outputs(Objective):
     def __call__(self, y, y_pred, sample_weight=None):
         y = self.targets(y, y_pred)
         if self._compile_loss is None:
-            loss, loss_weights = self._recorded(y_pred)
             self._compile_loss = CompileLoss(
-                loss, loss_weights, output_names=self._output_names
+                self._recorded(y_pred), output_names=self._output_names
             )
         self._records.clear()
         _total(self._compile_loss, y, y_pred, sample_weight)
@@ -115,9 +119,9 @@ class Outputs(Objective):
         if y is None or self._output_names is None:
             return
         if self._label_checks is None:
-            recorders, _ = self._recorded(model.output)
             checks = tree.map_structure(
-                lambda recorder: recorder and self._check(recorder), recorders
+                lambda recorder: recorder and self._check(recorder),
+                self._recorded(model.output),
             )
             # Keras finds the labels of each output, as it will in training.
             self._label_checks = CompileLoss(
@@ -158,7 +162,7 @@ class Outputs(Objective):
         """Raises `ValueError` where the objectives are not as they must be."""
 
     def _recorded(self, y_pred):
-        """The user's losses and weights with a `Recorder` at every leaf."""
+        """The user's losses with a `Recorder`, which weighs, at every leaf."""
         loss, weights = self._loss, self._loss_weights
         if isinstance(y_pred, dict) and not tree.is_nested(loss):
             # JAX sorts the outputs of a subclassed model, others do not.
@@ -179,14 +183,7 @@ class Outputs(Objective):
         name = None
         if self._output_names and not tree.is_nested(y_pred):
             (name,) = self._output_names
-        recorders = self._record(loss, weights, y_pred, name)
-        if self._loss_weights is None:
-            return recorders, None
-        keras_weights = tree.map_structure(
-            lambda r: 1.0 if r is None or r.weigh_sum else r.weights[0],
-            recorders,
-        )
-        return recorders, keras_weights
+        return self._record(loss, weights, y_pred, name)
 
     def _record(self, loss, weights, y_pred, output):
         if loss is None:
@@ -202,6 +199,7 @@ class Outputs(Objective):
                 for key in loss
             }
         leaves = not any(tree.is_nested(item) for item in loss)
+        outputs = tree.flatten(y_pred)
         if leaves and not tree.is_nested(y_pred):
             pairs = [
                 (item, 1.0 if weight is None else weight)
@@ -210,11 +208,23 @@ class Outputs(Objective):
             ]
             losses, weights = zip(*pairs, strict=True)
             return self._recorder(losses, weights, output, weigh_sum=True)
-        predictions = tree.flatten(y_pred) if leaves else y_pred
-        if len(predictions) != len(loss):
-            raise ValueError(
+        each = leaves and len(loss) == len(outputs)
+        if isinstance(y_pred, dict) and not each:
+            # As in Keras, every item is a loss of all outputs together, or
+            # the losses of each.
+            for item in loss:
+                if item is not None and not tree.is_nested(item):
+                    self._check_joint(item)
+            return [
+                self._record(item, weight, y_pred, None)
+                for item, weight in zip(loss, weights, strict=True)
+                if item is not None
+            ]
+        predictions = outputs if leaves else y_pred
+        if not tree.is_nested(y_pred) or len(predictions) != len(loss):
+            raise MissingEntryError(
                 "`loss` must have one entry for each output of the model. "
-                f"Received: loss={loss} for {len(predictions)} outputs"
+                f"Received: loss={loss} for {len(outputs)} outputs"
             )
         names = self._output_names
         if names is None or len(names) != len(loss):
@@ -225,6 +235,15 @@ class Outputs(Objective):
             for item in zip(loss, weights, predictions, names, strict=True)
         ]
 
+    def _check_joint(self, loss):
+        """Raises `ValueError` where no loss can be one of several outputs."""
+        if self.missing_label is not None:
+            raise ValueError(
+                "`loss` must have an entry for each output where objectives "
+                "have a `missing_label`: a loss of several outputs would not "
+                f"know of it. Received: {name_of(loss)!r} for several outputs"
+            )
+
     def _recorder(self, losses, weights, output, weigh_sum):
         return Recorder(losses, weights, self._records, output, weigh_sum)
 
@@ -233,9 +252,11 @@ class Outputs(Objective):
             if key in y_pred:
                 return y_pred[key]
         elif self._output_names and key in self._output_names:
-            return tree.flatten(y_pred)[self._output_names.index(key)]
+            outputs = tree.flatten(y_pred)
+            if len(outputs) == len(self._output_names):
+                return outputs[self._output_names.index(key)]
         known = list(y_pred) if isinstance(y_pred, dict) else self._output_names
-        raise ValueError(
+        raise MissingEntryError(
             "`loss` names an output that the model does not have: "
             f"{key!r}. Its outputs are {known}."
         )
@@ -294,11 +315,13 @@ def _total(compile_loss, y, y_pred, sample_weight=None):
     """The sum of losses; the errors of Keras itself name no argument."""
     try:
         return compile_loss(y, y_pred, sample_weight)
-    except (KeyError, IndexError, AttributeError) as error:
+    except (KeyError, IndexError, AttributeError, ValueError) as error:
+        if isinstance(error, ValueError) and STRUCTURES not in str(error):
+            raise
         given = tree.map_structure(
             lambda leaf: None if leaf is None else "*", (y, sample_weight)
         )
-        raise ValueError(
+        raise MissingEntryError(
             "`y`, and `sample_weight` if it is nested, must have an entry for "
             "each output that has a loss. "
             f"Received: y={given[0]}, sample_weight={given[1]}: {error}"
@@ -312,8 +335,9 @@ def _match(loss, weights):
         return weights
     except ValueError:
         flat = tree.flatten(weights)
-        if len(flat) != len(tree.flatten(loss)):
-            raise ValueError(
+        named = isinstance(loss, dict) and isinstance(weights, dict)
+        if named or len(flat) != len(tree.flatten(loss)):
+            raise MissingEntryError(
                 "`loss_weights` must have one entry for each loss. "
                 f"Received: loss={loss}, loss_weights={weights}"
             ) from None

@@ -66,7 +66,7 @@ class Recorder(keras.losses.Loss):
 
     def __init__(self, losses, weights, sink, output, weigh_sum):
         self.losses = losses
-        self.loss_names = [_name(loss) for loss in losses]
+        self.loss_names = [name_of(loss) for loss in losses]
         super().__init__(name="_".join(self.loss_names), reduction=None)
         self.weights = weights
         self.sink = sink
@@ -101,7 +101,7 @@ class Recorder(keras.losses.Loss):
     def weigh(self, values):
         """The objectives: each loss times its weight."""
         return [
-            value if weight == 1.0 else value * weight
+            _weighted(value, weight)
             for value, weight in zip(values, self.weights, strict=True)
         ]
 
@@ -153,6 +153,13 @@ def ignored_classes(losses):
     return found - {None}
 
 
+def _weighted(value, weight):
+    if not isinstance(weight, (int, float)):
+        # A variable, or what has a dtype, which may be wider than the loss'.
+        return value * ops.cast(weight, value.dtype)
+    return value if weight == 1.0 else value * weight
+
+
 def _any_in_sample(part):
     part = ops.cast(part, "bool")
     return ops.any(part, axis=tuple(range(1, len(part.shape))))
@@ -165,7 +172,7 @@ def _describe(title, tensor):
     return f"{title} of shape {tuple(tensor.shape)} and dtype {dtype}"
 
 
-def _name(loss):
+def name_of(loss):
     if isinstance(loss, str):
         return loss
     return getattr(loss, "name", None) or getattr(

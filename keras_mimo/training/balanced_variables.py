@@ -9,7 +9,8 @@ def resolve_balanced_variables(spec, model):
         model: A built model.
 
     Returns:
-        Two lists of indices into `model.trainable_weights`.
+        Two lists of indices into `model.trainable_weights`, both empty where
+        the model trains none.
 
     Raises:
         ValueError: If `spec` names a variable that the model does not train,
@@ -34,7 +35,7 @@ def resolve_balanced_variables(spec, model):
         ]
     else:
         chosen = find_variables("balanced_variables", spec, model)
-    if not chosen:
+    if trainable and not chosen:
         raise ValueError(
             "`balanced_variables` must select at least one trainable variable "
             f"of the model. Received: balanced_variables={spec}"

@@ -15,7 +15,8 @@ def resolve_blocks(spec, model):
 
     Returns:
         Dict from the name of a block to a list of indices into
-        `model.trainable_weights`. Variables may be left out.
+        `model.trainable_weights`. Variables may be left out. Empty where the
+        model trains none.
 
     Raises:
         ValueError: If `spec` names a variable that the model does not train,
@@ -37,7 +38,7 @@ def resolve_blocks(spec, model):
             "`blocks` must not overlap. "
             f"Received: blocks in which the variables {paths} are twice"
         )
-    if not blocks:
+    if model.trainable_weights and not blocks:
         raise ValueError(
             "`blocks` must hold at least one trainable variable of the model. "
             f"Received: blocks={spec}"

@@ -74,6 +74,8 @@ class TrainingStep(keras.Model):
     def _balanced_step(self, *args):
         check_objective(self.objectives)
         engine = gradients.engine()
+        if not self.trainable_weights:
+            return super().train_step(*args)
         if self.combiner.needs != "losses":
             step = engine.train_step
             given = self._overrides_loss or self._gradient_scope.given

@@ -5,6 +5,8 @@ from keras.src.backend.common.masking import set_keras_mask
 from keras.src.losses.loss import scale_loss_for_distribution
 from keras.src.losses.loss import unscale_loss_for_distribution
 from keras.src.models.functional import Functional
+from keras.src.models.functional import functional_like_constructor
+from keras.src.models.model import functional_init_arguments
 from keras.src.trainers.compile_utils import CompileLoss
 from keras.src.trainers.compile_utils import CompileMetrics
 from keras.src.trainers.compile_utils import get_loss
@@ -13,6 +15,8 @@ __all__ = [
     "CompileLoss",
     "CompileMetrics",
     "Functional",
+    "functional_init_arguments",
+    "functional_like_constructor",
     "get_keras_mask",
     "get_loss",
     "loss_options",
