@@ -17,6 +17,7 @@ from keras_mimo.combiners import MIMOCombiner
 from keras_mimo.combiners import SumCombiner
 from keras_mimo.export import inference_model
 from keras_mimo.fusion import MultimodalModel
+from keras_mimo.fusion import calibrate_fusion
 from keras_mimo.fusion import intermediate_fusion
 from keras_mimo.fusion import late_fusion
 from keras_mimo.gbg import gbg
@@ -39,6 +40,7 @@ __all__ = [
     "Outputs",
     "SumCombiner",
     "__version__",
+    "calibrate_fusion",
     "callbacks",
     "combiners",
     "datasets",

@@ -46,12 +46,15 @@ def inference_model(model, output=None):
             "`keras.Model.export(model, filepath)`. "
             f"Received: model={model} of type {type(model)}"
         )
-    if isinstance(model.output, dict):
-        outputs = dict(model.output)
+    structure = model.output
+    if hasattr(model, "inference_outputs"):
+        structure = model.inference_outputs()
+    if isinstance(structure, dict):
+        outputs = dict(structure)
     else:
         outputs = dict(zip(model.output_names, model.outputs, strict=True))
     if output is None:
-        kept = outputs.get("fused", model.output)
+        kept = outputs.get("fused", structure)
     elif output in outputs:
         kept = outputs[output]
     else:

@@ -1,5 +1,13 @@
+from keras_mimo.fusion.calibration import calibrate_fusion
+from keras_mimo.fusion.fusion_calibration import FusionCalibration
 from keras_mimo.fusion.intermediate_fusion import intermediate_fusion
 from keras_mimo.fusion.late_fusion import late_fusion
 from keras_mimo.fusion.multimodal_model import MultimodalModel
 
-__all__ = ["MultimodalModel", "intermediate_fusion", "late_fusion"]
+__all__ = [
+    "FusionCalibration",
+    "MultimodalModel",
+    "calibrate_fusion",
+    "intermediate_fusion",
+    "late_fusion",
+]

@@ -1,12 +1,19 @@
 import functools
+import inspect
+from pathlib import Path
 
 import keras
 
 from keras_mimo.export import export_model
 from keras_mimo.export.inference_model import plain_model
+from keras_mimo.fusion.fitted_on import FittedOn
+from keras_mimo.fusion.fusion_calibration import FusionCalibration
+from keras_mimo.fusion.fusion_calibration import scaled_sum
 from keras_mimo.fusion.missing import check_samples
 from keras_mimo.model import FunctionalBalancedModel
 from keras_mimo.objectives import Modalities
+from keras_mimo.utils._keras import get_keras_mask
+from keras_mimo.utils._keras import set_keras_mask
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
@@ -47,6 +54,10 @@ class MultimodalModel(FunctionalBalancedModel):
         validation = kwargs.get("validation_data")
         if isinstance(validation, tuple):
             check_samples(self, validation[0])
+        given = inspect.signature(super().fit).bind(x, *args, **kwargs)
+        fitted_on = FittedOn(x, given.arguments.get("validation_split"))
+        # Not tracked, like all that is no part of the graph.
+        object.__setattr__(self, "_fitted_on", fitted_on)
         return super().fit(x, *args, **kwargs)
 
     @functools.wraps(keras.Model.evaluate)
@@ -58,6 +69,67 @@ class MultimodalModel(FunctionalBalancedModel):
     def predict(self, x, *args, **kwargs):
         check_samples(self, x)
         return super().predict(x, *args, **kwargs)
+
+    def call(self, inputs, training=None, mask=None):
+        outputs = super().call(inputs, training=training, mask=mask)
+        if training or self.calibration is None:
+            return outputs
+        calibrated = self._calibrated(outputs)
+        # Of the samples, not of the modalities that happen to be summed.
+        mask = get_keras_mask(outputs["fused"])
+        set_keras_mask(calibrated["fused"], mask)
+        return calibrated
+
+    @property
+    def calibration(self):
+        """The `FusionCalibration` of the fused output, or `None`.
+
+        `keras_mimo.calibrate_fusion` sets it. Where there is one, the fused
+        output is the calibrated sum in all but training: in `predict()`,
+        `evaluate()`, `export()` and `keras_mimo.inference_model`. It is saved
+        in `.keras` files, but not with the weights, and not cloned.
+        """
+        return self._calibration
+
+    @calibration.setter
+    def calibration(self, calibration):
+        if not isinstance(calibration, FusionCalibration | None):
+            raise TypeError(
+                "`calibration` must be a `FusionCalibration` or None. "
+                f"Received: calibration={calibration} of type "
+                f"{type(calibration)}"
+            )
+        if calibration is self._calibration:
+            return
+        fuse = None
+        if calibration is not None:
+            calibration.attach(self)
+            fuse = scaled_sum(calibration, self.output["fused"].dtype)
+        object.__setattr__(self, "_calibration", calibration)
+        object.__setattr__(self, "_fuse", fuse)
+        # They were traced with the fused output that was.
+        self.test_function = None
+        self.predict_function = None
+
+    _calibration = None
+    _fitted_on = FittedOn(None)
+
+    def inference_outputs(self):
+        """The symbolic outputs as they are in inference."""
+        if self.calibration is None:
+            return self.output
+        return self._calibrated(self.output)
+
+    def _calibrated(self, outputs):
+        return {**outputs, "fused": self._fuse(outputs)}
+
+    def save_assets(self, folder):
+        if self.calibration is not None:
+            self.calibration.save(Path(folder))
+
+    def load_assets(self, folder):
+        if folder is not None:
+            self.calibration = FusionCalibration.load(Path(folder))
 
     @property
     def encoder_variables(self):
@@ -104,14 +176,14 @@ class MultimodalModel(FunctionalBalancedModel):
         Raises:
             ValueError: If `outputs` is no such name.
         """
-        kept = self.output
+        kept = self.inference_outputs()
         if outputs != "all":
-            if outputs not in self.output:
+            if outputs not in kept:
                 raise ValueError(
-                    f'`outputs` must be "all" or one of {list(self.output)}. '
+                    f'`outputs` must be "all" or one of {list(kept)}. '
                     f"Received: outputs={outputs!r}"
                 )
-            kept = {outputs: self.output[outputs]}
+            kept = {outputs: kept[outputs]}
         if format == "onnx":
             # Names are unique there, also among inputs and outputs.
             taken = {tensor.name for tensor in self.inputs}
