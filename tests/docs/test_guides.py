@@ -4,9 +4,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 from keras import layers
 
 import keras_mimo
+from tests.documents import given
 from tests.documents import python_blocks
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -70,3 +72,25 @@ def test_training(tmp_path, monkeypatch):
     assert np.all(np.isfinite(history["loss"]))
     # It is done with, and a run with the same arguments starts anew.
     assert not (tmp_path / "backup").exists()
+
+
+def test_multimodal():
+    names = {"keras": keras, "keras_mimo": keras_mimo, **given()}
+    fuse, missing, calibrate = python_blocks(DOCS / "multimodal.md")
+    exec(fuse, names)
+    assert names["model"].history.history["gyro_weight"][0] > 0
+    exec(missing, names)
+    x, y = names["train"][0]
+    x = {name: np.array(value) for name, value in x.items()}
+    x["accel"][0] = np.nan
+    x["gyro"][1] = 0
+    names.update(held_out=x, held_out_y=y)
+    model = names["model"]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss)
+    before = model.predict(x, verbose=0)["fused"]
+    with pytest.warns(UserWarning, match="WARNTEXT"):
+        exec(calibrate, names)
+    assert (names["logits"] != before).any()
+    after = model.predict(x, verbose=0)["fused"]
+    np.testing.assert_array_equal(after, before)
