@@ -20,6 +20,7 @@ from keras_mimo.fusion import MultimodalModel
 from keras_mimo.fusion import calibrate_fusion
 from keras_mimo.fusion import intermediate_fusion
 from keras_mimo.fusion import late_fusion
+from keras_mimo.fusion import mask_modalities
 from keras_mimo.gbg import gbg
 from keras_mimo.model import BalancedModel
 from keras_mimo.objectives import ClassGroups
@@ -51,6 +52,7 @@ __all__ = [
     "late_fusion",
     "layers",
     "losses",
+    "mask_modalities",
     "metrics",
     "models",
     "objectives",

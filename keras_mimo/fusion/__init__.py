@@ -2,6 +2,7 @@ from keras_mimo.fusion.calibration import calibrate_fusion
 from keras_mimo.fusion.fusion_calibration import FusionCalibration
 from keras_mimo.fusion.intermediate_fusion import intermediate_fusion
 from keras_mimo.fusion.late_fusion import late_fusion
+from keras_mimo.fusion.masked import mask_modalities
 from keras_mimo.fusion.multimodal_model import MultimodalModel
 
 __all__ = [
@@ -10,4 +11,5 @@ __all__ = [
     "calibrate_fusion",
     "intermediate_fusion",
     "late_fusion",
+    "mask_modalities",
 ]
