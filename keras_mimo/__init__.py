@@ -17,6 +17,7 @@ from keras_mimo.combiners import MIMOCombiner
 from keras_mimo.combiners import SumCombiner
 from keras_mimo.export import inference_model
 from keras_mimo.fusion import MultimodalModel
+from keras_mimo.fusion import add_unimodal_heads
 from keras_mimo.fusion import calibrate_fusion
 from keras_mimo.fusion import intermediate_fusion
 from keras_mimo.fusion import late_fusion
@@ -41,6 +42,7 @@ __all__ = [
     "Outputs",
     "SumCombiner",
     "__version__",
+    "add_unimodal_heads",
     "calibrate_fusion",
     "callbacks",
     "combiners",
