@@ -17,9 +17,11 @@ from keras_mimo.combiners import MIMOCombiner
 from keras_mimo.combiners import SumCombiner
 from keras_mimo.export import inference_model
 from keras_mimo.fusion import MultimodalModel
+from keras_mimo.fusion import add_unimodal_heads
 from keras_mimo.fusion import calibrate_fusion
 from keras_mimo.fusion import intermediate_fusion
 from keras_mimo.fusion import late_fusion
+from keras_mimo.fusion import mask_modalities
 from keras_mimo.gbg import gbg
 from keras_mimo.model import BalancedModel
 from keras_mimo.objectives import ClassGroups
@@ -40,6 +42,7 @@ __all__ = [
     "Outputs",
     "SumCombiner",
     "__version__",
+    "add_unimodal_heads",
     "calibrate_fusion",
     "callbacks",
     "combiners",
@@ -51,6 +54,7 @@ __all__ = [
     "late_fusion",
     "layers",
     "losses",
+    "mask_modalities",
     "metrics",
     "models",
     "objectives",

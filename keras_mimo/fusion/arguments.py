@@ -1,4 +1,4 @@
-"""What the functions that fuse encoders ask of their arguments."""
+"""What the functions that make a `MultimodalModel` ask of their arguments."""
 
 import numbers
 import re
@@ -27,37 +27,51 @@ def layer_of(head, output):
 
 
 def check_encoders(encoders):
-    if not isinstance(encoders, dict):
-        raise TypeError(
-            "`encoders` must be a dict from the names of the modalities to "
-            f"their encoders. Received: encoders={encoders} "
-            f"of type {type(encoders)}"
-        )
-    if len(encoders) < 2:
-        raise ValueError(
-            "`encoders` must have at least two modalities to fuse. "
-            f"Received: encoders={encoders}"
-        )
+    check_modalities("encoders", encoders, "their encoders")
     for modality, encoder in encoders.items():
-        if not isinstance(modality, str) or not re.fullmatch(
-            "[A-Za-z][A-Za-z0-9_]*", modality
-        ):
-            raise ValueError(
-                "The keys of `encoders` must be strings of ASCII letters, "
-                "digits and underscores, with a letter first. "
-                f"Received: {modality!r}"
-            )
-        if modality == "fused":
-            raise ValueError(
-                'No modality can be called "fused": that is the name of the '
-                f"fused output. Received: encoders={encoders}"
-            )
         if not isinstance(encoder, keras.Layer):
             raise TypeError(
                 "The values of `encoders` must be Keras models or layers. "
                 f"Received: encoders[{modality!r}]={encoder} "
                 f"of type {type(encoder)}"
             )
+
+
+def check_modalities(argument, given, what):
+    """Raises unless `given` is a dict from valid names of modalities."""
+    if not isinstance(given, dict):
+        raise TypeError(
+            f"`{argument}` must be a dict from the names of the modalities to "
+            f"{what}. Received: {argument}={given} of type {type(given)}"
+        )
+    if len(given) < 2:
+        raise ValueError(
+            f"`{argument}` must have at least two modalities to fuse. "
+            f"Received: {argument}={given}"
+        )
+    for modality in given:
+        if not isinstance(modality, str) or not re.fullmatch(
+            "[A-Za-z][A-Za-z0-9_]*", modality
+        ):
+            raise ValueError(
+                f"The keys of `{argument}` must be strings of ASCII letters, "
+                "digits and underscores, with a letter first. "
+                f"Received: {modality!r}"
+            )
+    if "fused" in given:
+        raise ValueError(
+            'No modality can be called "fused": that is the name of the '
+            f"fused output. Received: {argument}={given}"
+        )
+
+
+def check_one_output(model):
+    if len(model.outputs) != 1:
+        raise ValueError(
+            "`model` must have one output. Of a model with several, "
+            "`keras_mimo.inference_model(model, output)` keeps one. "
+            f"Received: model={model} with {len(model.outputs)} outputs"
+        )
 
 
 def check_width(num_classes):

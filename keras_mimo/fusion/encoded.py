@@ -83,12 +83,19 @@ def absent_features(modality):
     return AbsentFeatures(name=f"{modality}_absent")
 
 
-def to_logits(output, layer_name, x, num_classes, head, renamed):
-    """Logits of an output, by a head of its own or by one that is given."""
+def to_logits(
+    output, layer_name, x, num_classes, head, renamed, activation=None
+):
+    """Logits of an output, by a head of its own or by one that is given.
+
+    The head of its own may end in an activation.
+    """
     # A loss computed in float16 would overflow.
     dtype = keras.config.floatx()
     if head is None:
-        layer = keras.layers.Dense(num_classes, dtype=dtype, name=layer_name)
+        layer = keras.layers.Dense(
+            num_classes, activation, dtype=dtype, name=layer_name
+        )
         return layer(x)
     y = renamed(layer_name, layer_of(head, output), x)
     check_logits(output, y, num_classes)

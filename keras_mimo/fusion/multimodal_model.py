@@ -6,6 +6,8 @@ import keras
 
 from keras_mimo.export import export_model
 from keras_mimo.export.inference_model import plain_model
+from keras_mimo.fusion.dependencies import calls
+from keras_mimo.fusion.dependencies import layer_inputs
 from keras_mimo.fusion.fitted_on import FittedOn
 from keras_mimo.fusion.fusion_calibration import FusionCalibration
 from keras_mimo.fusion.fusion_calibration import scaled_sum
@@ -133,19 +135,35 @@ class MultimodalModel(FunctionalBalancedModel):
 
     @property
     def encoder_variables(self):
-        """Trainable variables of the encoders of a `late_fusion()` model.
+        """Trainable variables of the encoder of each modality.
 
         A dict from the name of a modality to a list of variables: the `blocks`
-        of `compile()` that treat each encoder on its own. Modalities that share
-        an encoder have one entry.
+        of `compile()` that treat each encoder on its own.
+
+        An encoder is the layer called `<modality>_encoder`, as in a
+        `late_fusion()` model, where modalities that share an encoder have one
+        entry. Where the outputs are not all computed from such layers, an
+        encoder is all layers that serve both the modality's own output and the
+        fused one, depend on inputs of that modality alone, and belong to no
+        other modality. A modality without has no entry.
         """
-        encoders = {
-            layer.name.removesuffix("_encoder"): layer.trainable_variables
+        modalities = [name for name in self.output if name != "fused"]
+        named = {
+            layer.name.removesuffix("_encoder"): layer
             for layer in self.layers
             if layer.name.endswith("_encoder")
         }
-        modalities = [name for name in self.output if name in encoders]
-        return {name: encoders[name] for name in modalities}
+        named = {name: named[name] for name in modalities if name in named}
+        encoders = set(named.values())
+        if all(
+            encoders & {node.operation for node in calls([self.output[name]])}
+            for name in modalities
+        ):
+            return {m: layer.trainable_variables for m, layer in named.items()}
+        return _encoder_variables(
+            layer_inputs(self.output["fused"], self.inputs),
+            {m: layer_inputs(self.output[m], self.inputs) for m in modalities},
+        )
 
     def export(
         self,
@@ -199,3 +217,35 @@ class MultimodalModel(FunctionalBalancedModel):
             input_signature=input_signature,
             **kwargs,
         )
+
+
+def _encoder_variables(fused, own):
+    """Of the layers of an encoder, by what the layers depend on.
+
+    Args:
+        fused: Dict from the layers before the fused output to the inputs on
+            which each depends.
+        own: The same before the output of each modality, by its name.
+
+    Returns:
+        Dict from the names of modalities to lists of variables.
+    """
+    encoders = {}
+    for modality, layers in own.items():
+        inputs = frozenset().union(*layers.values())
+        encoders[modality] = [
+            layer
+            for layer, given in fused.items()
+            if given and given <= inputs and layers.get(layer)
+        ]
+    uses = [layer for layers in encoders.values() for layer in layers]
+    variables = {
+        modality: [
+            variable
+            for layer in layers
+            if uses.count(layer) == 1
+            for variable in getattr(layer, "trainable_variables", ())
+        ]
+        for modality, layers in encoders.items()
+    }
+    return {name: found for name, found in variables.items() if found}

@@ -1,6 +1,7 @@
-"""Layers for classification with a long tail of rare classes."""
+"""Layers for rare classes, and for modalities that fuse or are absent."""
 
 from keras_mimo.layers.absent_features import AbsentFeatures
+from keras_mimo.layers.absent_input import AbsentInput
 from keras_mimo.layers.attention_fusion import AttentionFusion
 from keras_mimo.layers.class_prototypes import ClassPrototypes
 from keras_mimo.layers.contrastive_head import ContrastiveHead
@@ -13,6 +14,7 @@ from keras_mimo.layers.unit_projection import UnitProjection
 
 __all__ = [
     "AbsentFeatures",
+    "AbsentInput",
     "AttentionFusion",
     "ClassPrototypes",
     "ContrastiveHead",
