@@ -250,14 +250,6 @@ def test_groups_change_without_compiling_anew_and_are_saved(tmp_path):
     )
 
 
-def test_the_users_objective_is_not_changed_by_a_model():
-    objective = ClassGroups(num_groups=2)
-    model = compiled(objective)
-    model.train_on_batch(*data())
-    model.objectives.assign_groups(list(GROUPS.values()))
-    assert objective.groups is None
-
-
 def test_a_probability_is_of_two_classes():
     x, y = data()
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
