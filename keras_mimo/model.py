@@ -106,7 +106,8 @@ class BalancedModel(TrainingStep):
             steps_per_execution: As in Keras.
             jit_compile: As in Keras.
             auto_scale_loss: As in Keras.
-            objectives: What is balanced, a `keras_mimo.objectives.Objective`.
+            objectives: What is balanced, a `keras_mimo.objectives.Objective`,
+                of this model only (`copy()` makes one for another model).
                 Defaults to `default_objectives()`: `Outputs()`, one objective
                 per compiled loss, for this class.
             combiner: How it is balanced: a `BalancedGradientCombiner`, or the
@@ -161,12 +162,13 @@ class BalancedModel(TrainingStep):
             _check_weights_are_needed("gradients_at", gradients_at, combiner)
         if scope.blockwise:
             _check_weights_are_needed("blocks", blocks, combiner)
-        objective = (objectives or self.default_objectives()).copy()
+        objective = objectives or self.default_objectives()
         if combiner is None and objective.default_weights() is not None:
             combiner = ConstantCombiner(objective.default_weights())
         output_names = self._known_output_names()
         if combiner is not None:
             gradients.engine()
+            objective.bind(self)
             objective.compile(loss, loss_weights, output_names)
             if output_names is not None:
                 metrics = objective.expand_metrics(metrics, output_names)
@@ -200,9 +202,6 @@ class BalancedModel(TrainingStep):
         if not self.compiled:
             return {}
         arguments = {**self._compile_arguments, **self._gradient_scope.saved()}
-        if arguments["objectives"] is not None and self._balanced is not None:
-            # What it has learnt of the model is needed to load its state.
-            arguments["objectives"] = self.objectives
         arguments["loss_weights"] = tree.map_structure(
             lambda w: w.numpy().item() if _is_variable(w) else w,
             arguments["loss_weights"],

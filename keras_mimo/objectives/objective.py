@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 from keras.saving import register_keras_serializable
 
 
@@ -7,7 +10,10 @@ class Objective:
 
     An `Objective` turns a batch's labels and predictions into K named scalar
     losses. `BalancedModel.compile()` hands it the user's `loss` and
-    `loss_weights`; the first call builds it, after which `names` is known.
+    `loss_weights`; the first call builds it, after which `names` is known. Like
+    an optimizer it is then that model's own: to compile another model with it
+    is an error, unless the first one is gone or was compiled with another.
+    `copy()` makes one for it.
 
     Attributes:
         names: List of K strings, one per objective; `None` before the first
@@ -20,13 +26,39 @@ class Objective:
     """
 
     across_replicas = False
+    _bound_to = None
 
     def __init__(self):
         self.names = None
         self.metrics = []
 
+    def bind(self, model):
+        """Makes it the objective of a model that is being compiled, unbuilt.
+
+        Raises:
+            ValueError: If it is the objective of another model.
+        """
+        if self._is_taken(model):
+            # Python may not have noticed yet that nobody has the other one.
+            gc.collect()
+        if self._is_taken(model):
+            raise ValueError(
+                "`objectives` must not be those of another model: pass "
+                f"`objectives.copy()`. Received: objectives={self}, with which "
+                f"the model {self._bound_to().name!r} is compiled"
+            )
+        self._bound_to = weakref.ref(model)
+        self.names = None
+        self.metrics = []
+
+    def _is_taken(self, model):
+        other = self._bound_to and self._bound_to()
+        if other is None or other is model:
+            return False
+        return other.objectives is self
+
     def compile(self, loss, loss_weights, output_names):
-        """Receives what the user gave to `model.compile()`.
+        """Receives what the user gave to `model.compile()`, each time.
 
         Args:
             loss: The `loss` argument.

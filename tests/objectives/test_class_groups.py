@@ -258,14 +258,6 @@ def test_the_method_is_saved():
     assert ClassGroups().method == "ward"
 
 
-def test_the_users_objective_is_not_changed_by_a_model():
-    objective = ClassGroups(num_groups=2)
-    model = compiled(objective)
-    model.train_on_batch(*data())
-    model.objectives.assign_groups(list(GROUPS.values()))
-    assert objective.groups is None
-
-
 def test_a_probability_is_of_two_classes():
     x, y = data()
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
