@@ -11,7 +11,7 @@ def quick(kept, values):
             option once, where `values` is a product.
         values: All of them: names, objects, or tuples of several arguments.
     """
-    values = list(values)
+    kept, values = list(kept), list(values)
     for value in kept:
         assert value in values, value
     return [_param(value, slow=value not in kept) for value in values]

@@ -152,6 +152,25 @@ def test_a_backup_is_deleted_when_training_ends(tmp_path):
     assert len(seen) == 3
 
 
+def test_a_backup_is_gone_on_from_after_its_epochs(tmp_path):
+    run = Run("uncertainty", interrupted=killed_run.STEPS + 1)
+
+    def fail():
+        raise InterruptedError
+
+    interrupt = killed_run.Interrupt(run.interrupted, fail)
+    with pytest.raises(InterruptedError):
+        killed_run.fit(
+            killed_run.compiled(run),
+            [killed_run.saver(run, tmp_path), interrupt],
+        )
+    model = killed_run.resume(run, tmp_path)
+    assert model.history.epoch == [1, 2]
+    expected = killed_run.uninterrupted(run)
+    for found, value in zip(killed_run.state(model), expected, strict=True):
+        np.testing.assert_allclose(found, value, atol=1e-6)
+
+
 def test_a_backup_needs_a_built_model(tmp_path):
     backup = keras_mimo.callbacks.Backup(tmp_path)
     backup.set_model(keras.Sequential([keras.layers.Dense(1)]))

@@ -109,7 +109,9 @@ def solve(cls, rows, active=None, names=None):
     names = tuple(NAMES[: len(rows)] if names is None else names)
     active = np.ones(len(rows), bool) if active is None else np.array(active)
     losses = losses_of(names, rows.dtype)
-    return solver(cls, names)(losses, gramian(rows), active)
+    # JAX compiles anew outside of it.
+    with double_precision():
+        return solver(cls, names)(losses, gramian(rows), active)
 
 
 def direction(cls, rows, *args):

@@ -297,6 +297,7 @@ def assert_projects(weigh, rows, starts, weights):
     assert cosine(rows, update) >= -EXACT
 
 
+@pytest.mark.slow
 @PROJECTIONS
 def test_projections_of_short_gradients(own, other, starts_of):
     """Below a length of .01, TorchJD's are the mean, whatever conflicts."""
@@ -311,6 +312,7 @@ def test_projections_of_short_gradients(own, other, starts_of):
     assert_projects(weigher(own(), 2), rows, starts, weights)
 
 
+@pytest.mark.slow
 @PROJECTIONS
 def test_projections_of_short_and_long_gradients(own, other, starts_of):
     """Row scales of 10 ** +-2: TorchJD's 1e-4 is as large as the short ones."""
@@ -344,6 +346,7 @@ def assert_conflict_averse(rows, weights, radius):
     assert abs(bound - np.min(rows @ update)) <= EXACT * size
 
 
+@pytest.mark.slow
 def test_cagrad_of_short_gradients():
     """Below a length of .01 TorchJD's update is 0, far from the mean."""
     rows = 1e-3 * J2
@@ -357,6 +360,7 @@ ABSENT = np.vstack([J3, np.zeros(4)])
 PRESENT = [True, True, True, False]
 
 
+@pytest.mark.slow
 def test_cagrad_of_an_absent_objective():
     """TorchJD's update is 0, which is outside of the ball for any c < 1."""
     np.testing.assert_array_equal(theirs(aggregation.CAGrad(c=0.5), ABSENT), 0)
@@ -376,6 +380,7 @@ def assert_shortest(rows, weights):
     assert np.all(rows @ update >= update @ update - rounding)
 
 
+@pytest.mark.slow
 def test_mgda_of_an_absent_objective():
     """TorchJD's update is 0, though those present can all improve."""
     np.testing.assert_array_equal(theirs(aggregation.MGDA(), ABSENT), 0)
@@ -398,12 +403,15 @@ def short_and_long(rng, count):
 
 @pytest.mark.parametrize(
     "problem, count, share",
-    [
-        (opposed_pair, 3, 0.9),
-        (opposed_pair, 8, 0.9),
-        (short_and_long, 8, 0.5),
-        (short_and_long, 16, 0.9),
-    ],
+    quick(
+        [(opposed_pair, 3, 0.9)],
+        [
+            (opposed_pair, 3, 0.9),
+            (opposed_pair, 8, 0.9),
+            (short_and_long, 8, 0.5),
+            (short_and_long, 16, 0.9),
+        ],
+    ),
 )
 def test_mgda_conflicts(problem, count, share):
     """The share of trials in which TorchJD's update makes something worse."""
@@ -424,6 +432,7 @@ def bargain(rows, weights):
     return weights * (rows @ (weights @ rows))
 
 
+@pytest.mark.slow
 def test_nash_mtl_where_the_solver_of_the_other_fails():
     """TorchJD catches that and goes on, with the weights that it began with."""
     rows = well_conditioned(8, 6)
@@ -435,6 +444,7 @@ def test_nash_mtl_where_the_solver_of_the_other_fails():
     np.testing.assert_allclose(bargain(rows, weights), 1, rtol=EXACT)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning:cvxpy")
 def test_nash_mtl_of_an_absent_objective():
     """The same: TorchJD's update is the sum."""
@@ -449,6 +459,7 @@ def test_nash_mtl_of_an_absent_objective():
     np.testing.assert_allclose(bargain(J3, weights[:3]), 1, rtol=EXACT)
 
 
+@pytest.mark.slow
 def test_fairgrad_of_short_gradients():
     """SciPy's absolute tolerance ends TorchJD's search far from `1 / a`."""
     rows = 1e-3 * J3
@@ -459,6 +470,7 @@ def test_fairgrad_of_short_gradients():
     np.testing.assert_allclose(bargain(rows, weights), 1, rtol=EXACT)
 
 
+@pytest.mark.slow
 def test_krum_sums_squared_distances():
     """TorchJD sums distances, and chooses another gradient than the paper."""
     rows = np.array([[-1.0, 2], [0, 2], [-2, -1], [0, -2], [-4, 0]])
@@ -471,6 +483,7 @@ def test_krum_sums_squared_distances():
     np.testing.assert_array_equal(weights @ rows, chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rows", [J3[:1], np.zeros((3, 4))], ids=["one", "zeros"]
 )
@@ -480,6 +493,7 @@ def test_nash_mtl_raises(rows):
         theirs(other, rows)
 
 
+@pytest.mark.slow
 def test_nash_mtl_of_one_active_objective_and_of_zeros():
     weigh = weigher(combiners.NashMTLCombiner(), 3)
     one = [False, True, False]
@@ -489,6 +503,7 @@ def test_nash_mtl_of_one_active_objective_and_of_zeros():
 
 # TorchJD's way with a row of NaN depends on the method: it raises here, and
 # gives NaN elsewhere.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "own, other",
     [
@@ -509,6 +524,7 @@ def test_nan(own, other):
     np.testing.assert_array_equal(weights_of(own, rows), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "own, other, tolerance",
     [

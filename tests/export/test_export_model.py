@@ -205,6 +205,27 @@ def test_litert_takes_any_batch_size(tmp_path):
         np.testing.assert_allclose(actual, expected[:samples], atol=1e-5)
 
 
+def test_the_output_that_is_asked_for_is_exported(tmp_path):
+    model, x = two_sensors(), readings()
+    path = tmp_path / "gyro.onnx"
+
+    def export():
+        model.export(str(path), "onnx", outputs="gyro", verbose=False)
+
+    if BACKEND == "torch" and KERAS < (3, 15):
+        with pytest.raises(ValueError, match="doesn't support dictionaries"):
+            export()
+        return
+    export()
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path))
+    taken = {i.name: x[i.name][:3] for i in session.get_inputs()}
+    (served,) = session.run(None, taken)
+    expected = model.predict(x, verbose=0)["gyro"][:3]
+    np.testing.assert_allclose(served, expected, atol=1e-5)
+
+
 def test_unknown_outputs(tmp_path):
     with pytest.raises(ValueError, match=r"'gyro'\].*outputs='depth'"):
         two_sensors().export(tmp_path / "model", outputs="depth")

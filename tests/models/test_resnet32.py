@@ -86,6 +86,7 @@ def test_strided_convolution_is_centered_on_those_pixels():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classifier", ["cosine", "dense"])
 def test_fit_and_save(classifier, tmp_path):
     random = np.random.default_rng(0)

@@ -1,5 +1,7 @@
 """Labels that are no classes are found before training, on every backend."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from keras import layers
 from keras import ops
 
 import keras_mimo
+from tests.quick import quick
 
 NAN = float("nan")
 SPARSE = keras.losses.SparseCategoricalCrossentropy
@@ -196,8 +199,13 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("make", [model_of, subclassed])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way, make",
+    quick(
+        [("validation", model_of), ("train_on_batch", subclassed)],
+        itertools.product(WAYS, [model_of, subclassed]),
+    ),
+)
 def test_batches(way, make):
     model = make()
     WAYS[way](model, [0, 1])

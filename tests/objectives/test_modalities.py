@@ -1,3 +1,5 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ from keras import layers
 
 import keras_mimo
 from keras_mimo.objectives import Modalities
+from tests.quick import quick
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -57,8 +60,13 @@ def train(model, combiner=None, y=None, loss=LOSS, **options):
     return model.fit(x, y, epochs=2, verbose=0, validation_data=(x, y)).history
 
 
-@pytest.mark.parametrize("build", [functional, Subclassed])
-@pytest.mark.parametrize("needs", ["losses", "gramian"])
+@pytest.mark.parametrize(
+    "build, needs",
+    quick(
+        [(functional, "losses"), (Subclassed, "gramian")],
+        itertools.product([functional, Subclassed], ["losses", "gramian"]),
+    ),
+)
 def test_one_label_array_serves_every_output(build, needs):
     combiner = keras_mimo.MIMOCombiner()
     if needs == "gramian":
