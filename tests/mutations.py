@@ -246,8 +246,8 @@ MUTATIONS = [
     mutation(
         "training: the losses of layers are lost",
         "gradients/balanced.py",
-        "        _add(combined[index], value)\n",
-        "        combined[index]\n",
+        "index: _add(combined[index], value)\n",
+        "index: combined[index]\n",
         "test_fidelity.py::test_equals_plain_keras[layers_losses_and_weights]",
     ),
     mutation(
@@ -327,15 +327,15 @@ MUTATIONS = [
             ),
             (
                 "torch",
-                "return self._gradients([self._outputs[k]], None, "
+                "return _gradients([self._outputs[k]], [None], "
                 "self._at(indices))",
-                "return self._gradients([self._outputs[k - 1]], None, "
+                "return _gradients([self._outputs[k - 1]], [None], "
                 "self._at(indices))",
             ),
             (
                 "jax",
-                "trainable, _ = self._gradients([k], [1.0])",
-                "trainable, _ = self._gradients([k - 1], [1.0])",
+                "trainable, _, _ = self._gradients([k], [1.0])",
+                "trainable, _, _ = self._gradients([k - 1], [1.0])",
             ),
         ]
     ),
@@ -386,23 +386,23 @@ MUTATIONS = [
     ),
     mutation(
         "fusion: logits in half precision",
-        "fusion/late_fusion.py",
-        "num_classes, dtype=dtype, name=layer_name",
-        "num_classes, name=layer_name",
+        "fusion/encoded.py",
+        "num_classes, activation, dtype=dtype, name=layer_name",
+        "num_classes, activation, name=layer_name",
         "fusion/test_late_fusion.py",
     ),
     mutation(
         "export: every output is kept",
         "export/inference_model.py",
-        'outputs.get("fused", model.output)',
-        "model.output",
+        'outputs.get("fused", structure)',
+        "structure",
         "export/test_inference_model.py",
     ),
     mutation(
         "export: not the output that was asked for",
         "fusion/multimodal_model.py",
-        "kept = {outputs: self.output[outputs]}",
-        'kept = {outputs: self.output["fused"]}',
+        "kept = {outputs: kept[outputs]}",
+        'kept = {outputs: kept["fused"]}',
         "export",
     ),
     mutation(
@@ -498,16 +498,21 @@ def copy_to(folder):
         shutil.copy(ROOT / name, folder)
 
 
+def check_texts(mutations):
+    """Raises unless every text that is to be changed is there once."""
+    lost = [
+        f"{m.name}: must be in {m.file} once: {m.old!r}"
+        for m in mutations
+        if (ROOT / "keras_mimo" / m.file).read_text("utf-8").count(m.old) != 1
+    ]
+    if lost:
+        raise SystemExit("\n".join(lost))
+
+
 def change(mutation, folder):
     """Makes the change in a copy of the repository."""
     path = folder / "keras_mimo" / mutation.file
     text = path.read_text("utf-8")
-    if text.count(mutation.old) != 1:
-        raise SystemExit(
-            f"{mutation.name}: the text to change must be in {mutation.file} "
-            f"once, and is there {text.count(mutation.old)} times:\n"
-            f"{mutation.old}"
-        )
     path.write_text(text.replace(mutation.old, mutation.new), "utf-8")
 
 
@@ -600,6 +605,7 @@ def main():
     parser.add_argument("--only", default="", help="part of a name")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = parser.parse_args()
+    check_texts(MUTATIONS)
     if len(options.backends) > 1:
         # A process for each, which imports Keras on its backend.
         codes = [
