@@ -90,4 +90,6 @@ def test_training_does_not_diverge():
     np.testing.assert_allclose(losses, expected, rtol=0.05)
     scales = overwritten(model)
     for path, value in overwritten(plain).items():
-        np.testing.assert_allclose(scales[path], value, rtol=0.2, err_msg=path)
+        if path.endswith("scale"):
+            # Of the largest value so far: of one batch they differ by more.
+            np.testing.assert_allclose(scales[path], value, rtol=0.1)
