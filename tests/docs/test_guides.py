@@ -89,7 +89,7 @@ def test_multimodal():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("adam", loss)
     before = model.predict(x, verbose=0)["fused"]
-    with pytest.warns(UserWarning, match="WARNTEXT"):
+    with pytest.warns(UserWarning, match="needs more samples"):
         exec(calibrate, names)
     assert (names["logits"] != before).any()
     after = model.predict(x, verbose=0)["fused"]
