@@ -12,6 +12,7 @@ from keras_mimo.objectives.class_ids import replace_unknown
 from keras_mimo.utils._keras import get_keras_mask
 from keras_mimo.utils._keras import get_loss
 from keras_mimo.utils._keras import loss_options
+from keras_mimo.utils.errors import MisfitError
 
 
 class Labels(NamedTuple):
@@ -134,7 +135,7 @@ class Recorder(keras.losses.Loss):
             yield
         # Each backend has errors of its own for labels that do not fit.
         except Exception as error:
-            raise ValueError(
+            raise MisfitError(
                 f"The `loss` {name!r}{self._where()} failed. "
                 f"Received: {_describe('labels', y_true)}, "
                 f"{_describe('predictions', y_pred)}, "

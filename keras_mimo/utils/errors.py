@@ -7,3 +7,11 @@ class MissingEntryError(KeyError, ValueError):
 
     # As it is, not in quotes as that of a `KeyError`.
     __str__ = ValueError.__str__
+
+
+class MisfitError(ValueError, TypeError):
+    """Labels, predictions or weights that a loss can't take.
+
+    Backends raise a `ValueError` for some of them and a `TypeError` for others,
+    and what handles either handles this.
+    """
