@@ -70,3 +70,37 @@ def test_absent_inputs():
     ]
     for row in rows:
         assert all(float(cell.split()[0]) > 10 for cell in row[3:])
+
+
+@pytest.mark.slow
+def test_calibration():
+    head, rows = table(
+        printed(
+            "benchmarks/calibration.py",
+            *("--sets", "watch", "--seeds", 1, "--epochs", 2),
+        )
+    )
+    assert head[:4] == ["watch", "fused", "calibrated", "best alone"]
+    assert len(rows) == 6
+    for row in rows:
+        # The most frequent of the seven classes is 17 % of them.
+        assert float(row[1]) > 40
+        assert abs(float(row[2]) - float(row[1])) < 10
+        # Of seven classes, answered at random: 1.95.
+        assert all(0 < float(cell) < 1.3 for cell in row[-2:])
+
+
+@pytest.mark.slow
+def test_fusion():
+    head, rows = table(
+        printed(
+            "benchmarks/fusion.py",
+            *("--sets", "watch", "--seeds", 1, "--epochs", 2),
+        )
+    )
+    assert head == ["watch", "fused", "best alone", "worst alone", "one lost"]
+    assert len(rows) == 6
+    for row in rows:
+        assert float(row[1]) > 40
+        best, worst = (float(cell.split()[0]) for cell in row[2:4])
+        assert best > worst
