@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import keras
 import numpy as np
 from quickstart import OUTPUTS
+from quickstart import late
 from quickstart import machine
 from quickstart import mean_and_spread
 from quickstart import train
@@ -34,7 +35,7 @@ def accuracies(combiner, policy, seed, epochs, data):
     """The accuracy of each output after the last epoch."""
     keras.config.set_dtype_policy(policy)
     try:
-        _, history = train(combiner, seed, epochs, *data)
+        _, history = train(late, combiner, seed, epochs, *data)
     finally:
         keras.config.set_dtype_policy("float32")
     return [history[f"val_{name}_accuracy"][-1] for name in OUTPUTS]

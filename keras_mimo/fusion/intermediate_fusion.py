@@ -97,7 +97,8 @@ def intermediate_fusion(
 def _each_alone(features, absent):
     """The features with all but one modality absent, in `M` rows a sample.
 
-    In one batch: `M` calls of the trunk would take longer.
+    In one batch: on a processor it is as fast as `M` calls, by
+    `benchmarks/trunk_rows.py`, and elsewhere it launches fewer kernels.
     """
     alone = {}
     for modality, x in features.items():

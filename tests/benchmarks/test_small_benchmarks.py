@@ -104,3 +104,13 @@ def test_fusion():
         assert float(row[1]) > 40
         best, worst = (float(cell.split()[0]) for cell in row[2:4])
         assert best > worst
+
+
+def test_trunk_rows():
+    head, rows = table(
+        printed("benchmarks/trunk_rows.py", "--modalities", 2, "--steps", 5)
+    )
+    assert head[2:] == ["one batch", "a call for each", "ratio"]
+    for row in rows:
+        one, each, ratio = map(float, row[2:])
+        assert ratio == pytest.approx(one / each, rel=0.1)

@@ -42,7 +42,15 @@ def test_the_table_is_markdown_and_complete(printed):
     ]
     assert re.fullmatch(":-+", rule[0])
     assert all(re.fullmatch("-+:", cell) for cell in rule[1:])
-    assert [row[0] for row in rows] == ["Joint loss", "Sum of losses", "MIMO"]
+    assert [row[0] for row in rows] == [
+        *(
+            f"{fusion}: {method}"
+            for fusion in ("Intermediate", "Late")
+            for method in ("Joint loss", "Sum of losses", "MIMO")
+        ),
+        "Early: Joint loss",
+        "Early: MIMO",
+    ]
     for row in rows:
         assert len(row) == len(header)
         assert all(0 < float(cell) < 100 for cell in row[1:])
@@ -53,7 +61,7 @@ def test_the_table_is_markdown_and_complete(printed):
 @pytest.mark.slow
 def test_every_run_has_a_bar_with_every_output(printed):
     bars = re.findall("^1/1 .*$", printed, re.MULTILINE)
-    assert len(bars) == 3
+    assert len(bars) == 8
     for bar in bars:
         assert re.search(r"fused: \S+ - accel: \S+ - gyro: \S+$", bar)
 
@@ -73,9 +81,11 @@ def test_the_other_process_agrees(printed, folder):
     assert (folder / served).exists()
     difference = re.search(r"difference between .* here (\S+)", printed)[1]
     assert float(difference) < 1e-4
-    # The model served is that of the last row.
+    # The model served is that of intermediate fusion by MIMO.
     accuracy = re.search(r"^accuracy (\S+) %", printed, re.MULTILINE)[1]
-    fused = re.search(r"^\| MIMO +\| +(\S+) \|", printed, re.MULTILINE)[1]
+    fused = re.search(
+        r"^\| Intermediate: MIMO +\| +(\S+) \|", printed, re.MULTILINE
+    )[1]
     assert float(accuracy) == pytest.approx(float(fused), abs=0.11)
 
 
