@@ -8,7 +8,8 @@ the training part is held out (watch: two of six people), and
 `calibrate_fusion()` on that. On the test part after the last epoch, mean ±
 standard deviation over seeds: balanced accuracy of the fused output as it was,
 calibrated, and of the best modality alone (by means over the seeds), and the
-log loss of the fused output before and after. Nothing is selected.
+log loss of the fused output before and after. Nothing is selected. With
+`--picture FILE` the accuracies are drawn too.
 """
 
 import argparse
@@ -82,6 +83,60 @@ def row(runs):
     ]
 
 
+def draw(results, path):
+    """One panel a set, one line a model: before, after, and best alone."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update({"font.size": 12})
+    figure, axes = plt.subplots(
+        1,
+        len(results),
+        figsize=(3 * len(results) + 1.5, 3.6),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    marks = {
+        "best modality alone": {"marker": "|", "s": 220, "color": "#666666"},
+        "fused": {"marker": "o", "facecolors": "none", "color": "#0072B2"},
+        "fused, calibrated": {"marker": "o", "color": "#0072B2"},
+    }
+    for axis, (name, rows) in zip(axes[0], results.items(), strict=True):
+        for place, runs in enumerate(rows.values()):
+            names = [n for n in runs[0]["accuracy"] if n != "fused"]
+            alone = [np.mean([r["accuracy"][n] for r in runs]) for n in names]
+            fused = np.mean([r["accuracy"]["fused"] for r in runs])
+            after = np.mean([r["calibrated"] for r in runs])
+            values = 100 * np.array([max(alone), fused, after])
+            axis.plot(values[1:], [place] * 2, color="#0072B2", linewidth=2)
+            for value, (label, style) in zip(
+                values, marks.items(), strict=True
+            ):
+                style = {"s": 70, "linewidths": 2, "zorder": 3, **style}
+                axis.scatter(
+                    value, place, label=None if place else label, **style
+                )
+        axis.set_title(name)
+        axis.set_yticks(range(len(rows)), list(rows))
+        axis.grid(axis="x", color="#dddddd")
+        axis.spines[["top", "right", "left"]].set_visible(False)
+        axis.tick_params(length=0)
+        axis.margins(x=0.15, y=0.1)
+    axes[0, 0].invert_yaxis()
+    figure.supxlabel("balanced accuracy on the test part, %", fontsize=12)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=3,
+        frameon=False,
+    )
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
@@ -90,11 +145,13 @@ def main():
     parser.add_argument(
         "--output", type=Path, help="file of the runs, taken up again"
     )
+    parser.add_argument("--picture", type=Path, help="file to draw")
     arguments = parser.parse_args()
     start = time.perf_counter()
     kept = {}
     if arguments.output and arguments.output.exists():
         kept = json.loads(arguments.output.read_text())
+    results = {name: {} for name in arguments.sets}
     for name in arguments.sets:
         data = SETS[name]
         epochs = arguments.epochs or data.epochs
@@ -113,8 +170,11 @@ def main():
                         if arguments.output:
                             arguments.output.write_text(json.dumps(kept))
                     runs.append(kept[key])
+                results[name][f"{fusion}, {method}"] = runs
                 cells = " | ".join(row(runs))
                 print(f"| {fusion}, {method} | {cells} |", flush=True)
+    if arguments.picture:
+        draw(results, arguments.picture)
     print(f"\n{machine()}; {time.perf_counter() - start:.0f} s.")
 
 

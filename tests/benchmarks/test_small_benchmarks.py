@@ -1,6 +1,8 @@
 """Benchmarks of one table each, run small."""
 
+import numpy as np
 import pytest
+from matplotlib import image
 
 from tests.scripts import printed
 from tests.scripts import table
@@ -73,13 +75,17 @@ def test_absent_inputs():
 
 
 @pytest.mark.slow
-def test_calibration():
+def test_calibration(tmp_path):
+    picture = tmp_path / "calibration.png"
     head, rows = table(
         printed(
             "benchmarks/calibration.py",
             *("--sets", "watch", "--seeds", 1, "--epochs", 2),
+            *("--picture", picture),
         )
     )
+    pixels = image.imread(picture)[..., :3]
+    assert (np.abs(pixels - [0, 0x72 / 255, 0xB2 / 255]) < 0.01).all(-1).any()
     assert head[:4] == ["watch", "fused", "calibrated", "best alone"]
     assert len(rows) == 6
     for row in rows:
