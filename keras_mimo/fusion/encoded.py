@@ -10,6 +10,7 @@ from keras_mimo.fusion.arguments import check_width
 from keras_mimo.fusion.arguments import layer_of
 from keras_mimo.fusion.graph import Renamed
 from keras_mimo.fusion.graph import encoder_inputs
+from keras_mimo.fusion.missing import any_present
 from keras_mimo.fusion.missing import check_missing
 from keras_mimo.fusion.missing import split_missing
 from keras_mimo.layers.absent_features import AbsentFeatures
@@ -56,11 +57,8 @@ class Encoded(NamedTuple):
         """The fused logits, for the samples that have any modality."""
         if len(self.present) < len(self.features):
             return logits
-        first, *others = self.present.values()
-        for present in others:
-            first = keras.ops.logical_or(first, present)
         keep = KeepPresent(dtype=logits.dtype, name="fused_present")
-        return keep([logits, first])
+        return keep([logits, any_present(list(self.present.values()))])
 
 
 def encode(encoders, num_classes, missing):

@@ -9,9 +9,14 @@ from keras import tree
 from keras_mimo.fusion.arguments import check_modalities
 from keras_mimo.fusion.arguments import check_one_output
 from keras_mimo.fusion.input_parts import input_parts
+from keras_mimo.fusion.missing import any_present
+from keras_mimo.fusion.missing import check_missing
+from keras_mimo.fusion.missing import mask_like
+from keras_mimo.fusion.missing import present_samples
 from keras_mimo.fusion.multimodal_model import MultimodalModel
 from keras_mimo.layers.absent_input import AbsentInput
 from keras_mimo.layers.absent_input import is_finite_number
+from keras_mimo.layers.keep_present import KeepPresent
 from keras_mimo.utils._keras import Functional
 from keras_mimo.utils.structures import map_with_path
 
@@ -24,6 +29,7 @@ def mask_modalities(
     absent="zeros",
     objectives="alone",
     data=None,
+    missing=None,
     name=None,
 ):
     """Gives any model an output for each modality: itself, without the others.
@@ -61,17 +67,24 @@ def mask_modalities(
             Defaults to `"alone"`.
         data: For `"mean"`: the inputs of training, as `fit(x)` takes them, or
             an iterable of batches `(x, ...)`.
+        missing: What stands for a modality that a sample lacks, as in
+            `keras_mimo.late_fusion()`; a function gets the part of the inputs
+            that is the modality, or a list of its parts. The modality is then
+            absent, as in the outputs of the others, and the sample has no part
+            in outputs for which nothing is left. Defaults to `None`: every
+            sample has all modalities.
         name: Optional name of the result.
 
     Returns:
         A functional `MultimodalModel`, with the inputs of `model`.
 
     Raises:
-        TypeError: If `modalities` or `absent` is of the wrong type.
+        TypeError: If `modalities`, `absent` or `missing` is of the wrong type.
         ValueError: If `model` has not one output or not known inputs; if there
             are fewer than two modalities, or a name can't be used; if an input
             or its channels are not there, or belong to two modalities; if
-            `absent`, `objectives` or `data` is invalid or does not fit; or if
+            `absent`, `objectives`, `data` or `missing` is invalid or does not
+            fit; or if
             the output is not finite where a modality is absent, as the average
             of a sequence is if all of its steps are masked.
 
@@ -113,24 +126,38 @@ def mask_modalities(
         )
     kinds = _kinds(absent, inputs)
     layers = _absent_layers(parts, kinds, inputs)
-    _adapt(layers, inputs, data)
+    missing = check_missing(missing, list(modalities))
+    present = _present(parts, inputs, missing)
+    _adapt(layers, inputs, present, data)
 
-    def without(lost):
+    known = dict(inputs)
+    for modality, flags in present.items():
+        for input_name, layer in layers[modality]:
+            x = known[input_name]
+            known[input_name] = ops.where(mask_like(flags, x), x, layer(x))
+
+    def without(output, lost):
         """The output of the network where some modalities are absent."""
-        given = dict(inputs)
+        given = dict(known)
         for modality in lost:
             for input_name, layer in layers[modality]:
                 given[input_name] = layer(given[input_name])
         y = model(map_with_path(lambda path, x: given[x.name], structure))
-        return tree.flatten(y)[0]
+        (y,) = tree.flatten(y)
+        left = [modality for modality in modalities if modality not in lost]
+        if not all(modality in present for modality in left):
+            return y
+        _check_rows(y)
+        keep = KeepPresent(dtype=y.dtype, name=f"{output}_present")
+        return keep([y, any_present([present[m] for m in left])])
 
-    outputs = {"fused": without([])}
+    outputs = {"fused": without("fused", [])}
     for modality in modalities:
         if objectives == "lost":
-            outputs[f"without_{modality}"] = without([modality])
+            output, lost = f"without_{modality}", [modality]
         else:
-            others = [other for other in modalities if other != modality]
-            outputs[modality] = without(others)
+            output, lost = modality, [m for m in modalities if m != modality]
+        outputs[output] = without(output, lost)
     masked = MultimodalModel(structure, outputs, name=name)
     _check_finite(masked)
     return masked
@@ -194,11 +221,33 @@ def _absent_layers(parts, kinds, inputs):
     return layers
 
 
-def _adapt(layers, inputs, data):
-    """Gives the layers of the mean the mean of the data."""
+def _present(parts, inputs, missing):
+    """Which samples have each of the modalities that may be missing."""
+    present = {}
+    for modality, value in missing.items():
+        given = []
+        for owner, input_name, channels in parts:
+            if owner == modality:
+                x = inputs[input_name]
+                given.append(x[..., slice(*channels)] if channels else x)
+        given = given[0] if len(given) == 1 else given
+        present[modality] = present_samples(modality, given, value)
+    return present
+
+
+def _check_rows(y):
+    if len(y.shape) != 2:
+        raise ValueError(
+            "`missing` is for a `model` whose output is of shape "
+            f"`(batch, width)`. Received: an output of shape {tuple(y.shape)}"
+        )
+
+
+def _adapt(layers, inputs, present, data):
+    """Gives the layers of the mean the mean of the samples that are there."""
     wanted = [
-        (input_name, layer)
-        for pairs in layers.values()
+        (modality, input_name, layer)
+        for modality, pairs in layers.items()
         for input_name, layer in pairs
         if layer.absent == "mean"
     ]
@@ -209,16 +258,26 @@ def _adapt(layers, inputs, data):
         )
     if not wanted:
         return
-    count, sums = 0, collections.defaultdict(float)
+    flags = keras.Model(inputs, present) if present else lambda x: {}
+    counts = collections.Counter()
+    sums = collections.defaultdict(float)
     for batch in _batches(data):
         arrays = _by_name(batch, inputs)
-        count += len(arrays[wanted[0][0]])
-        for input_name in {input_name for input_name, _ in wanted}:
-            sums[input_name] += arrays[input_name].sum(axis=0, dtype="float64")
-    if not count:
-        raise ValueError("`data` must have samples. Received: none")
-    for input_name, layer in wanted:
-        layer.adapt(sums[input_name][None] / count)
+        there = flags(arrays)
+        for modality, input_name, _ in wanted:
+            x = arrays[input_name]
+            if modality in there:
+                x = x[ops.convert_to_numpy(there[modality])]
+            counts[modality, input_name] += len(x)
+            sums[modality, input_name] += x.sum(axis=0, dtype="float64")
+    for modality, input_name, layer in wanted:
+        count = counts[modality, input_name]
+        if not count:
+            raise ValueError(
+                "`data` must have samples. "
+                f"Received: none with the modality {modality!r}"
+            )
+        layer.adapt(sums[modality, input_name][None] / count)
 
 
 def _batches(data):

@@ -65,25 +65,45 @@ def split_missing(modality, inputs, value):
         Boolean symbolic tensor of shape `(batch,)`, and a structure like
         `inputs`.
     """
-    if callable(value):
-        absent = value(inputs)
-        shape = tuple(getattr(absent, "shape", ()))
-        if len(shape) != 1 or keras.backend.is_float_dtype(absent.dtype):
-            raise ValueError(
-                "A function in `missing` must return a boolean tensor of shape "
-                "`(batch,)`, true where the sample lacks the modality. "
-                f"Received: missing[{modality!r}], which returned {absent}"
-            )
-    else:
-        value = math.nan if value is None else value
-        absent = _all_absent(modality, inputs, value)
-    absent = ops.cast(absent, "bool")
+    present = present_samples(modality, inputs, value)
 
     def replace(_, x):
-        mask = ops.reshape(absent, (-1, *[1] * (len(x.shape) - 1)))
-        return ops.where(mask, _filler(x, value), x)
+        return ops.where(mask_like(present, x), x, _filler(x, value))
 
-    return ops.logical_not(absent), map_with_path(replace, inputs)
+    return present, map_with_path(replace, inputs)
+
+
+def present_samples(modality, inputs, value):
+    """Which samples have a modality: the first result of `split_missing()`."""
+    if not callable(value):
+        value = math.nan if value is None else value
+        return ops.logical_not(_all_absent(modality, inputs, value))
+    absent = value(inputs)
+    shape = tuple(getattr(absent, "shape", ()))
+    if len(shape) != 1 or keras.backend.is_float_dtype(absent.dtype):
+        raise ValueError(
+            "A function in `missing` must return a boolean tensor of shape "
+            "`(batch,)`, true where the sample lacks the modality. "
+            f"Received: missing[{modality!r}], which returned {absent}"
+        )
+    return ops.logical_not(ops.cast(absent, "bool"))
+
+
+def any_present(present):
+    """Which samples have any of some modalities.
+
+    Args:
+        present: List of boolean tensors of shape `(batch,)`.
+    """
+    first, *others = present
+    for flags in others:
+        first = ops.logical_or(first, flags)
+    return first
+
+
+def mask_like(mask, x):
+    """A mask of samples that broadcasts to the rank of `x`."""
+    return ops.reshape(mask, (-1, *[1] * (len(x.shape) - 1)))
 
 
 def _all_absent(modality, inputs, value):
@@ -114,6 +134,7 @@ def _filler(x, value):
     what is not masked would be 0 / 0.
     """
     is_float = keras.backend.is_float_dtype(x.dtype)
+    # None, like NaN, is not equal to 0.
     return 0.0 if is_float and (callable(value) or value != 0) else 1
 
 

@@ -321,3 +321,73 @@ def test_integers_can_not_be_nan():
         keras_mimo.late_fusion(
             {"text": tokens, **encoders()}, 2, missing={"text": None}
         )
+
+
+def early_fusion():
+    inputs = {
+        name: keras.Input((width,), name=name)
+        for name, width in (("scan", 6), ("blood", 5))
+    }
+    x = layers.Concatenate()(list(inputs.values()))
+    x = layers.Dense(6, activation="tanh")(x)
+    return keras.Model(inputs, layers.Dense(CLASSES)(x))
+
+
+@pytest.mark.parametrize("absent", ["zeros", "mean", "learnt"])
+def test_early_fusion_sees_what_is_absent(absent, tmp_path):
+    x, y = patients()
+    present = there(x)
+    data = x if absent == "mean" else None
+    network = early_fusion()
+    model = keras_mimo.mask_modalities(
+        network, absent=absent, data=data, missing=True
+    )
+    model.compile("adam", CROSSENTROPY, combiner="mgda")
+    model.fit(x, y, batch_size=BATCH, verbose=0)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+    filled = {}
+    for name, value in x.items():
+        there_is = present[name][:, None]
+        if absent == "learnt":
+            layer = model.get_layer(f"{name}_absent")
+            filler = layer.values.get_weights()[0]
+            assert np.any(filler != 0)
+        else:
+            filler = np.nanmean(value, axis=0) if absent == "mean" else 0.0
+        filled[name] = np.where(there_is, value, filler).astype("float32")
+    outputs = model.predict(x, verbose=0)
+    expected = network.predict(filled, verbose=0)
+    np.testing.assert_allclose(outputs["fused"], expected, atol=1e-6)
+    for name, kept in present.items():
+        assert not outputs[name][~kept].any()
+        assert outputs[name][kept].all()
+    logs = model.evaluate(x, y, batch_size=24, verbose=0, return_dict=True)
+    for name, kept in present.items():
+        loss = ops.convert_to_numpy(mean_crossentropy(outputs[name], y, kept))
+        np.testing.assert_allclose(logs[f"{name}_loss"], loss, rtol=1e-5)
+
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    again = loaded.predict(x, verbose=0)
+    served = keras_mimo.inference_model(model).predict(x, verbose=0)
+    np.testing.assert_allclose(served, outputs["fused"], atol=1e-6)
+    for name, values in outputs.items():
+        np.testing.assert_allclose(again[name], values, atol=1e-6)
+
+
+def test_early_fusion_without_any_or_one_lost():
+    x, _ = patients()
+    model = keras_mimo.mask_modalities(
+        early_fusion(),
+        {"scan": "scan", "blood": ("blood", slice(0, 2))},
+        objectives="lost",
+        missing=True,
+    )
+    x["blood"][:, :2][0] = np.nan
+    with pytest.raises(ValueError, match="1 samples without any"):
+        model.predict(x, verbose=0)
+    x["scan"][0] = 1.0
+    outputs = model.predict(x, verbose=0)
+    assert not outputs["without_scan"][0].any()
+    assert outputs["without_blood"][0].all()
