@@ -76,9 +76,15 @@ def test_training(tmp_path, monkeypatch):
 
 def test_multimodal():
     names = {"keras": keras, "keras_mimo": keras_mimo, **given()}
-    fuse, missing, calibrate = python_blocks(DOCS / "multimodal.md")
+    blocks = python_blocks(DOCS / "multimodal.md")
+    fuse, add_heads, mask, missing, calibrate = blocks
     exec(fuse, names)
     assert names["model"].history.history["gyro_weight"][0] > 0
+    exec(add_heads, names)
+    assert set(names["model"].output) == {"fused", "accel", "gyro"}
+    exec(mask, names)
+    logs = names["model"].fit(names["train"], verbose=0).history
+    assert logs["gyro_weight"][0] > 0
     exec(missing, names)
     x, y = names["train"][0]
     x = {name: np.array(value) for name, value in x.items()}
