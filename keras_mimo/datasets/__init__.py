@@ -11,6 +11,7 @@ from keras_mimo.datasets.htad import load_htad
 from keras_mimo.datasets.list_files import ImageList
 from keras_mimo.datasets.long_tail import long_tail
 from keras_mimo.datasets.mfeat import load_mfeat
+from keras_mimo.datasets.samples import Samples
 from keras_mimo.datasets.watch import WATCH_CLASSES
 from keras_mimo.datasets.watch import load_watch
 from keras_mimo.datasets.wordnet import WORDNET_CLASSES
@@ -21,6 +22,7 @@ __all__ = [
     "WATCH_CLASSES",
     "WORDNET_CLASSES",
     "ImageList",
+    "Samples",
     "class_counts",
     "load_cifar10_lt",
     "load_cifar100_lt",
