@@ -14,7 +14,6 @@ from keras import ops
 
 import keras_mimo
 from keras_mimo import BalancedModel
-from tests.backends import gradient
 
 BACKEND = keras.backend.backend()
 SAMPLES = 16
@@ -427,6 +426,284 @@ def test_own_steps(combiner):
     as_keras_does(own_step, train_weighted, combiner)
 
 
+def own_metrics(base):
+    """Metrics of the model's own, and no loss in `compile()`."""
+
+    class OwnMetrics(base):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.error = keras.metrics.MeanAbsoluteError(name="error")
+            self.loss_fn = keras.losses.MeanSquaredError()
+
+        @property
+        def metrics(self):
+            return [self._loss_tracker, self.error]
+
+        def compute_loss(self, x, y, y_pred, sample_weight, training=True):
+            return self.loss_fn(y["a"], y_pred["a"])
+
+        def compute_metrics(self, x, y, y_pred, sample_weight=None):
+            self.error.update_state(y["b"], y_pred["b"])
+            return self.get_metrics_result()
+
+    return OwnMetrics(*graph())
+
+
+def train_without_loss(model, given):
+    model.compile(sgd(), **QUICK, **given)
+    history = model.fit(X, Y, epochs=2, **BATCHES).history
+    assert set(history) == {"loss", "error"}
+    return history
+
+
+def test_own_metrics_and_losses():
+    as_keras_does(own_metrics, train_without_loss, None)
+
+
+def more_metrics(base):
+    """One more metric, beside those that the model has."""
+
+    class MoreMetrics(base):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.size = keras.metrics.Mean(name="size")
+
+        def compute_metrics(self, x, y, y_pred, sample_weight=None):
+            self.size.update_state(ops.abs(y_pred["a"]))
+            logs = super().compute_metrics(x, y, y_pred, sample_weight)
+            return {**logs, "twice": 2 * self.size.result()}
+
+    return MoreMetrics(*graph())
+
+
+def train_with_metrics(model, given):
+    compiled(model, given, metrics={"a": "mae"}, weighted_metrics={"b": "mse"})
+    history = model.fit(
+        X, Y, epochs=2, validation_data=(X, Y), **BATCHES
+    ).history
+    assert {"size", "twice", "val_size", "a_mae", "b_mse"} <= set(history)
+    return history
+
+
+@pytest.mark.parametrize("combiner", SUMS)
+def test_a_metric_beside_those_of_the_model(combiner):
+    as_keras_does(more_metrics, train_with_metrics, combiner)
+
+
+def adversaries(base):
+    """Two optimizers, and a `compile()` without Keras' arguments."""
+
+    class Adversaries(base):
+        def __init__(self, critic, forger, size):
+            super().__init__()
+            self.critic, self.forger, self.size = critic, forger, size
+            self.trackers = [
+                keras.metrics.Mean(name=name) for name in ("critic", "forger")
+            ]
+            self.seed_generator = keras.random.SeedGenerator(3)
+            self.built = True
+
+        def compile(self, critic_optimizer, forger_optimizer, loss_fn):
+            super().compile(**QUICK)
+            self.critic_optimizer = critic_optimizer
+            self.forger_optimizer = forger_optimizer
+            self.loss_fn = loss_fn
+            critic_optimizer.build(self.critic.trainable_variables)
+            forger_optimizer.build(self.forger.trainable_variables)
+
+        @property
+        def metrics(self):
+            return self.trackers
+
+        def forged(self, real):
+            noise = keras.random.normal(
+                (real.shape[0], self.size), seed=self.seed_generator
+            )
+            return self.forger(noise)
+
+        def critic_loss(self, real):
+            forged = ops.stop_gradient(self.forged(real))
+            scores = self.critic(ops.concatenate([forged, real]))
+            half = ops.ones((real.shape[0], 1))
+            return self.loss_fn(ops.concatenate([half, 0 * half]), scores)
+
+        def forger_loss(self, real):
+            scores = self.critic(self.forged(real))
+            return self.loss_fn(ops.zeros_like(scores), scores)
+
+        def train_step(self, data):
+            (real,) = data if isinstance(data, tuple) else (data,)
+            parts = (
+                (self.critic, self.critic_optimizer, self.critic_loss),
+                (self.forger, self.forger_optimizer, self.forger_loss),
+            )
+            for (part, optimizer, loss_of), tracker in zip(
+                parts, self.trackers, strict=True
+            ):
+                loss = descend(
+                    self, part.trainable_weights, optimizer, loss_of, real
+                )
+                tracker.update_state(loss)
+            return {metric.name: metric.result() for metric in self.trackers}
+
+    critic = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(5, activation="relu"), layers.Dense(1)]
+    )
+    forger = keras.Sequential([keras.Input((2,)), layers.Dense(4)])
+    return Adversaries(critic=critic, forger=forger, size=2)
+
+
+def descend(model, weights, optimizer, loss_of, *data):
+    """One update of some weights, for TensorFlow and PyTorch."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = loss_of(*data)
+        optimizer.apply(tape.gradient(loss, weights), weights)
+    else:
+        import torch
+
+        model.zero_grad()
+        loss = loss_of(*data)
+        loss.backward()
+        with torch.no_grad():
+            optimizer.apply([v.value.grad for v in weights], weights)
+    return loss
+
+
+def compete(model, given):
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile(sgd(), keras.optimizers.Adam(0.01), loss)
+    return model.fit(X, epochs=2, **BATCHES).history
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="Keras' guide has none for JAX")
+def test_adversaries():
+    as_keras_does(adversaries, compete, None)
+
+
+# Writing a training loop from scratch.
+
+
+def loop(model, given):
+    """A loop that knows the layers' part of a model only."""
+    optimizer, loss_fn = sgd(), keras.losses.MeanSquaredError()
+    metric = keras.metrics.MeanAbsoluteError()
+    weights = model.trainable_weights
+    optimizer.build(weights)
+
+    def loss_of(x, y, y_pred):
+        return sum(loss_fn(y[n], y_pred[n]) for n in "ab") + sum(model.losses)
+
+    losses = []
+    if BACKEND == "jax":
+        import jax
+
+        def loss_and_updates(trainable, others, x, y):
+            y_pred, others, added = model.stateless_call(
+                trainable, others, x, training=True, return_losses=True
+            )
+            loss = sum(loss_fn(y[n], y_pred[n]) for n in "ab") + sum(added)
+            return loss, (others, y_pred)
+
+        @jax.jit
+        def step(state, x, y):
+            trainable, others, moments, errors = state
+            (loss, (others, y_pred)), gradients = jax.value_and_grad(
+                loss_and_updates, has_aux=True
+            )(trainable, others, x, y)
+            trainable, moments = optimizer.stateless_apply(
+                moments, gradients, trainable
+            )
+            errors = metric.stateless_update_state(errors, y["a"], y_pred["a"])
+            return loss, (trainable, others, moments, errors)
+
+        kept = (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            optimizer.variables,
+            metric.variables,
+        )
+        state = [[v.value for v in variables] for variables in kept]
+        for _ in range(3):
+            loss, state = step(state, X, Y)
+            losses.append(loss)
+        for variables, tensors in zip(kept, state, strict=True):
+            for variable, tensor in zip(variables, tensors, strict=True):
+                variable.assign(tensor)
+    else:
+        y_preds = []
+
+        def loss_now(x, y):
+            y_preds.append(model(x, training=True))
+            return loss_of(x, y, y_preds[-1])
+
+        y = {name: ops.convert_to_tensor(Y[name]) for name in "ab"}
+        x = ops.convert_to_tensor(X)
+        for _ in range(3):
+            losses.append(descend(model, weights, optimizer, loss_now, x, y))
+            metric.update_state(y["a"], y_preds[-1]["a"])
+    return {"loss": losses, "error": metric.result()}
+
+
+def regularized(base):
+    inputs = keras.Input((4,))
+    x = layers.Dense(
+        3,
+        activation="tanh",
+        kernel_regularizer=keras.regularizers.L2(0.1),
+        activity_regularizer=keras.regularizers.L2(0.1),
+    )(inputs)
+    x = layers.BatchNormalization()(x)
+    x = layers.Dropout(0.3, seed=1)(x)
+    return base(inputs, {name: layers.Dense(1, name=name)(x) for name in "ab"})
+
+
+def test_a_loop_from_scratch():
+    as_keras_does(regularized, loop, None)
+
+
+@pytest.mark.parametrize("combiner", ["mgda", "famo"])
+def test_a_loop_after_training_with_a_combiner(combiner):
+    """What the combiner keeps is no part of what the loop trains."""
+    expected_model, expected = plain(regularized, loop)
+    keras.utils.set_random_seed(1)
+    model = regularized(BalancedModel)
+    # Seeds are variables too, and no weights.
+    start = [(v, ops.convert_to_numpy(v)) for v in model.variables]
+    compiled(model, options(combiner)).train_on_batch(X, Y)
+    for variable, value in start:
+        variable.assign(value)
+    logs = loop(model, {})
+    assert_same(logs, expected)
+    assert_same(model, expected_model)
+
+
+@pytest.mark.parametrize("combiner", COMBINERS)
+def test_calls_without_state(combiner):
+    model = regularized(BalancedModel)
+    compiled(model, options(combiner)).train_on_batch(X, Y)
+    before = model.get_weights()
+    state = [
+        [v.value for v in model.trainable_variables],
+        [v.value for v in model.non_trainable_variables],
+    ]
+    zeros = [ops.zeros_like(v) for v in state[0]]
+    outputs, others = model.stateless_call(zeros, state[1], X, training=True)
+    assert len(others) == len(model.non_trainable_variables)
+    assert_same(outputs, {name: 0 * Y[name] for name in "ab"})
+    metrics = [v.value for v in model.metrics_variables]
+    loss, (_, _, metrics) = model.stateless_compute_loss(
+        *state, metrics, x=X, y=Y, y_pred=outputs, training=False
+    )
+    expected = sum(np.mean(np.square(Y[name])) for name in "ab")
+    expected += float(ops.convert_to_numpy(sum(model.losses)))
+    assert_same(loss, expected)
+    assert len(metrics) == len(model.metrics_variables)
+    assert_same(model.get_weights(), before)
+
+
 # Saving and serialization.
 
 
@@ -534,3 +811,461 @@ def test_own_methods_of_saving(build, combiner, tmp_path):
         assert_same(*logs)
         assert_same(loaded, model)
     assert type(loaded.combiner) is type(model.combiner)
+
+
+@pytest.mark.parametrize("combiner", COMBINERS)
+def test_a_class_that_is_not_registered(combiner, tmp_path):
+    class Unregistered(BalancedModel):
+        def __init__(self, layer, **kwargs):
+            super().__init__(**kwargs)
+            self.layer = layer
+            self.heads = {name: layers.Dense(1) for name in "ab"}
+
+        def call(self, x):
+            x = self.layer(x)
+            return {name: head(x) for name, head in self.heads.items()}
+
+        def get_config(self):
+            layer = keras.saving.serialize_keras_object(self.layer)
+            return {**super().get_config(), "layer": layer}
+
+        @classmethod
+        def from_config(cls, config):
+            layer = keras.saving.deserialize_keras_object(config.pop("layer"))
+            return cls(layer, **config)
+
+    model = Unregistered(Linear(3, name="first"), name="mine")
+    model(X)
+    compiled(model, options(combiner)).train_on_batch(X, Y)
+    expected = model.evaluate(X, Y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    custom = {"Unregistered": Unregistered}
+    for folder in (False, True):
+        path = tmp_path / ("folder" if folder else "model.keras")
+        if folder:
+            model.save(path, zipped=False)
+        with keras.saving.custom_object_scope(custom):
+            loaded = keras.saving.load_model(path)
+        assert type(loaded) is Unregistered and loaded.name == "mine"
+        assert type(loaded.combiner) is type(model.combiner)
+        assert_same(loaded.evaluate(X, Y, verbose=0), expected)
+    with pytest.raises(TypeError, match="Unregistered"):
+        keras.saving.load_model(path)
+    loaded = keras.saving.load_model(path, custom, compile=False)
+    assert not loaded.compiled and loaded.combiner is None
+    assert_same(loaded, model)
+
+
+@pytest.mark.parametrize("combiner", COMBINERS)
+def test_architectures_without_weights(combiner):
+    model = compiled(BalancedModel(*graph()), options(combiner))
+    again = [
+        type(model).from_config(model.get_config()),
+        keras.models.model_from_json(model.to_json()),
+        keras.models.clone_model(model),
+    ]
+    for other in again:
+        assert type(other) is type(model)
+        other.set_weights(model.get_weights())
+        assert_same(other(X), model(X))
+    assert [other.compiled for other in again] == [False, True, True]
+    for other in again[1:]:
+        assert type(other.combiner) is type(model.combiner)
+        other.set_weights(model.get_weights())
+        assert_same(*[m.train_on_batch(X, Y) for m in (other, model)])
+
+
+def test_weights_go_from_model_to_model(tmp_path):
+    """Between classes, architectures without weights in between, and parts."""
+    source = compiled(BalancedModel(*graph()), {"combiner": "mgda"})
+    source.train_on_batch(X, Y)
+    inputs = keras.Input((4,))
+    x = layers.Dense(3, activation="tanh", name="hidden")(inputs)
+    x = layers.Dropout(0.5)(x)
+    heads = {name: layers.Dense(1, name=name)(x) for name in "ab"}
+    target = BalancedModel(inputs, heads)
+    target.set_weights(source.get_weights())
+    assert_same(target(X), source(X))
+    for base in (keras.Model, BalancedModel):
+        target = base(*graph())
+        source.save_weights(tmp_path / "all.weights.h5")
+        target.load_weights(tmp_path / "all.weights.h5")
+        assert_same(target, source)
+        source.save_weights(tmp_path / "all.weights.json", max_shard_size=1)
+        target = base(*graph())
+        target.load_weights(tmp_path / "all.weights.json")
+        assert_same(target, source)
+        backbone = base(target.inputs, target.get_layer("hidden").output)
+        assert_same(backbone.get_weights(), source.get_weights()[:2])
+        inputs = keras.Input((4,))
+        wider = base(
+            inputs,
+            layers.Dense(7, name="other")(
+                layers.Dense(3, activation="tanh", name="hidden")(inputs)
+            ),
+        )
+        with pytest.warns(UserWarning, match="could not be loaded"):
+            wider.load_weights(tmp_path / "all.weights.h5", skip_mismatch=True)
+        assert_same(wider.get_weights()[:2], source.get_weights()[:2])
+
+
+# Transfer learning and fine tuning.
+
+
+def backbone(base):
+    inputs = keras.Input((4,))
+    x = layers.Dense(6)(inputs)
+    x = layers.BatchNormalization()(x)
+    return base(inputs, layers.Activation("relu")(x), name="backbone")
+
+
+def transferred(base):
+    """A frozen model in a new one."""
+    body = backbone(base)
+    body.trainable = False
+    inputs = keras.Input((4,))
+    x = layers.Normalization(mean=0.1, variance=2.0)(inputs)
+    x = layers.Dropout(0.2, seed=1)(body(x, training=False))
+    return base(inputs, {name: layers.Dense(1, name=name)(x) for name in "ab"})
+
+
+def fine_tune(model, given):
+    body = model.get_layer("backbone")
+    before = body.get_weights()
+    first = fitted(model, given)
+    assert len(model.trainable_weights) == 4
+    assert_same(body.get_weights(), before, rtol=0, atol=0)
+    body.trainable = True
+    assert len(model.trainable_weights) == 8
+    model.compile(keras.optimizers.SGD(0.01), "mse", **QUICK, **given)
+    second = model.fit(X, Y, epochs=2, **BATCHES).history
+    assert np.abs(body.get_weights()[0] - before[0]).max() > 1e-4
+    return {**first, **{f"second_{k}": v for k, v in second.items()}}
+
+
+@pytest.mark.parametrize("combiner", SUMS)
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
+def test_freeze_and_unfreeze(combiner, tmp_path):
+    model = as_keras_does(transferred, fine_tune, combiner)
+    model.layers[-1].trainable = False
+    assert len(model.trainable_weights) == 6
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert len(loaded.trainable_weights) == 6
+    assert_same(loaded(X), model(X))
+
+
+def fit_normalized(model, given):
+    """The same model, whose statistics are trained with it."""
+    history = fitted(model, given)
+    moved = model.get_weights()[-6:-4]
+    assert np.abs(moved[0]).max() > 1e-3
+    model.layers[2].trainable = False
+    again = fitted(model, given)
+    # A frozen one runs in inference mode.
+    assert_same(model.get_weights()[-6:-4], moved, rtol=0, atol=0)
+    return {**history, **{f"second_{k}": v for k, v in again.items()}}
+
+
+def normalized(base):
+    inputs = keras.Input((4,))
+    x = layers.BatchNormalization()(layers.Dense(6)(inputs))
+    return base(inputs, {name: layers.Dense(1, name=name)(x) for name in "ab"})
+
+
+@pytest.mark.parametrize("combiner", SUMS)
+def test_batch_normalization(combiner):
+    as_keras_does(normalized, fit_normalized, combiner)
+
+
+@pytest.mark.parametrize("trained_by", ["uncertainty", "famo", "mgda"])
+@pytest.mark.parametrize("combiner", COMBINERS)
+def test_a_trained_model_in_a_new_one(trained_by, combiner, tmp_path):
+    """What its combiner learnt is not trained again."""
+    inner = compiled(BalancedModel(*graph()), {"combiner": trained_by})
+    inner.train_on_batch(X, Y)
+    inputs = keras.Input((4,))
+    model = BalancedModel(inputs, inner(layers.Dense(4)(inputs)))
+    assert len(model.trainable_weights) == 8
+    compiled(model, options(combiner))
+    model.fit(X, Y, **BATCHES)
+    expected = model.evaluate(X, Y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_same(loaded.evaluate(X, Y, verbose=0), expected)
+    assert_same(loaded, model)
+
+
+# The functional API.
+
+
+def several_inputs(base):
+    """A layer and a model that are called twice."""
+    inner_inputs = keras.Input((3,))
+    inner = base(inner_inputs, layers.Dense(3, activation="tanh")(inner_inputs))
+    title, body = (
+        keras.Input((6,), name="title"),
+        keras.Input((4,), name="body"),
+    )
+    embed = layers.Embedding(10, 3)
+    text = layers.GlobalAveragePooling1D()(embed(title))
+    first = layers.GlobalMaxPooling1D()(embed(title))
+    numbers = inner(layers.Dense(3)(body))
+    joint = layers.add([inner(text), numbers, first])
+    joint = layers.concatenate([joint, ops.square(numbers)])
+    outputs = {
+        "a": layers.Dense(1, name="a")(joint),
+        "b": layers.Dense(3, activation="softmax", name="b")(joint),
+    }
+    return base({"title": title, "body": body}, outputs, name="several")
+
+
+INPUTS = {
+    "title": np.random.default_rng(1).integers(0, 10, (SAMPLES, 6)),
+    "body": X,
+}
+LABELS = {"a": Y["a"], "b": np.eye(3, dtype="float32")[np.arange(SAMPLES) % 3]}
+
+
+def train_several(model, given):
+    model.compile(
+        sgd(),
+        {"a": "mse", "b": keras.losses.CategoricalCrossentropy()},
+        loss_weights={"a": 0.2, "b": 1.0},
+        metrics={"b": ["accuracy"]},
+        **QUICK,
+        **given,
+    )
+    return model.fit(INPUTS, LABELS, epochs=2, **BATCHES).history
+
+
+@pytest.mark.parametrize("combiner", SUMS)
+def test_several_inputs_and_shared_layers(combiner, tmp_path):
+    model = as_keras_does(several_inputs, train_several, combiner)
+    expected_model, _ = plain(several_inputs, train_several)
+    assert len(model.layers) == len(expected_model.layers)
+    assert summary(model) == summary(expected_model)
+    assert model.count_params() == expected_model.count_params()
+    assert list(model.input) == list(expected_model.input)
+    assert model.output_names == expected_model.output_names
+    features = BalancedModel(model.input, [x.output for x in model.layers[-2:]])
+    assert_same(features(INPUTS), list(model(INPUTS).values()))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_same(loaded(INPUTS), model(INPUTS))
+    assert_same(
+        loaded.predict(INPUTS, verbose=0), model.predict(INPUTS, verbose=0)
+    )
+
+
+def summary(model):
+    """Its lines of parameters, without names and the optimizer's."""
+    lines = []
+    model.summary(print_fn=lambda text, **kwargs: lines.append(text))
+    return [
+        line
+        for line in "\n".join(lines).splitlines()
+        if "params" in line and "Optimizer" not in line
+    ]
+
+
+def test_a_plot_of_a_model(tmp_path):
+    pytest.importorskip("pydot")
+    model = several_inputs(BalancedModel)
+    dot = keras.utils.model_to_dot(model, expand_nested=True)
+    assert "title" in dot.to_string()
+
+
+def unnamed_graph():
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(3, activation="tanh")(inputs)
+    return inputs, {name: layers.Dense(1)(hidden) for name in "ab"}
+
+
+def ensemble(base):
+    members = [base(*unnamed_graph()) for _ in range(3)]
+    inputs = keras.Input((4,))
+    outputs = [member(inputs) for member in members]
+    return base(
+        inputs,
+        {n: layers.average([output[n] for output in outputs]) for n in "ab"},
+    )
+
+
+@pytest.mark.parametrize("combiner", SUMS)
+def test_an_ensemble(combiner):
+    model = as_keras_does(ensemble, fitted, combiner)
+    assert len(model.layers) == 6
+
+
+def with_sequential(base):
+    class WithSequential(base):
+        def __init__(self):
+            super().__init__()
+            self.body = keras.Sequential(
+                [
+                    layers.Dense(5, activation="tanh"),
+                    layers.Dropout(0.2, seed=1),
+                ]
+            )
+            self.heads = {
+                name: keras.Sequential([layers.Dense(2), layers.Dense(1)])
+                for name in "ab"
+            }
+
+        def call(self, x, training=False):
+            x = self.body(x, training=training)
+            return {name: head(x) for name, head in self.heads.items()}
+
+    return WithSequential()
+
+
+@pytest.mark.parametrize("combiner", SUMS)
+def test_sequential_models_inside(combiner):
+    as_keras_does(with_sequential, fitted, combiner)
+
+
+# Masking.
+
+
+class Masked(layers.Layer):
+    """Makes a mask, as `Embedding` does."""
+
+    def compute_mask(self, inputs, mask=None):
+        return ops.any(ops.not_equal(inputs, 0.0), axis=-1)
+
+    def call(self, inputs, mask=None):
+        return inputs
+
+
+class Total(layers.Layer):
+    """Reads a mask."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs, mask=None):
+        return inputs * ops.expand_dims(ops.cast(mask, "float32"), -1)
+
+
+def masked(base):
+    """Outputs that have a mask, of which the losses make use."""
+    words = keras.Input((6,), name="words")
+    x = layers.Embedding(10, 4, mask_zero=True)(words)
+    x = layers.SimpleRNN(4, return_sequences=True)(x)
+    outputs = {
+        "a": layers.Dense(1, name="a")(Total()(x)),
+        "b": layers.SimpleRNN(1, name="b")(Masked()(x)),
+    }
+    return base(words, outputs)
+
+
+WORDS = np.random.default_rng(2).integers(1, 10, (SAMPLES, 6))
+WORDS[:, 4:] = 0
+WORDS[::2, 2:] = 0
+
+
+def train_masked(model, given):
+    y = {"a": np.repeat(X[:, :1, None], 6, axis=1), "b": Y["b"]}
+    logs = fitted(model, given, x=WORDS, y=y)
+    y["a"][:, 4:] = 100.0
+    # Labels in the place of what is masked do not count.
+    assert logs["loss"][0] < 50
+    assert model.evaluate(WORDS, y, verbose=0)[0] < 50
+    return logs
+
+
+@pytest.mark.parametrize("combiner", SUMS)
+def test_masks(combiner):
+    as_keras_does(masked, train_masked, combiner)
+
+
+def encoder_decoder(base):
+    """Two sequences in, one out, and the class of the first."""
+
+    class EncoderDecoder(base):
+        def __init__(self):
+            super().__init__()
+            self.embed = layers.Embedding(10, 4, mask_zero=True)
+            self.encoder = layers.GRU(3, return_state=True)
+            self.decoder = layers.GRU(3, return_sequences=True)
+            self.words, self.kind = layers.Dense(10), layers.Dense(1)
+
+        def call(self, inputs, training=False):
+            source, target = inputs
+            _, state = self.encoder(self.embed(source), training=training)
+            decoded = self.decoder(
+                self.embed(target), initial_state=state, training=training
+            )
+            return {"words": self.words(decoded), "kind": self.kind(state)}
+
+    return EncoderDecoder()
+
+
+def translate(model, given):
+    model.compile(
+        sgd(),
+        {
+            "words": keras.losses.SparseCategoricalCrossentropy(True),
+            "kind": "mse",
+        },
+        **QUICK,
+        **given,
+    )
+    y = {"words": np.roll(WORDS, -1, axis=1), "kind": Y["a"]}
+    return model.fit((WORDS, WORDS[::-1]), y, epochs=2, **BATCHES).history
+
+
+@pytest.mark.parametrize("combiner", SUMS)
+def test_an_encoder_and_a_decoder(combiner):
+    as_keras_does(encoder_decoder, translate, combiner)
+
+
+# Writing callbacks.
+
+
+class Own(keras.callbacks.Callback):
+    """Changes the learning rate, and stops with the best weights so far."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.best, self.kept = [], np.inf, None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(sorted(logs))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        rate = self.model.optimizer.learning_rate
+        self.model.optimizer.learning_rate = float(rate) * 0.5
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs["val_loss"] < self.best:
+            self.best, self.kept = logs["val_loss"], self.model.get_weights()
+        if epoch == 2:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        self.model.set_weights(self.kept)
+
+
+def train_with_callback(model, given):
+    compiled(model, given)
+    own = Own()
+    history = model.fit(
+        X, Y, epochs=9, validation_data=(X, Y), callbacks=[own], **BATCHES
+    ).history
+    assert len(history["loss"]) == 3 and len(own.seen) == 6
+    assert {"loss", "a_loss", "b_loss"} <= set(own.seen[0])
+    assert model.evaluate(X, Y, verbose=0)[0] == pytest.approx(own.best)
+    rate = float(model.optimizer.learning_rate)
+    return {**history, "learning_rate": rate, "best": own.best}
+
+
+@pytest.mark.parametrize("combiner", SUMS)
+def test_a_callback(combiner):
+    as_keras_does(two_outputs, train_with_callback, combiner)
+
+
+def two_outputs(base):
+    return base(*graph())
