@@ -334,6 +334,11 @@ class BalancedModel(TrainingStep):
         return weights + self.combiner.trainable_weights
 
     @property
+    def trainable_variables(self):
+        # Not what the combiner of a model inside of this one has learnt.
+        return self.trainable_weights
+
+    @property
     def _combiners(self):
         """The combiner of each block, found here by `save()` for its state."""
         return [] if self._balanced is None else self._balanced.combiners

@@ -987,6 +987,7 @@ def test_a_trained_model_in_a_new_one(trained_by, combiner, tmp_path):
     inputs = keras.Input((4,))
     model = BalancedModel(inputs, inner(layers.Dense(4)(inputs)))
     assert len(model.trainable_weights) == 8
+    assert len(model.trainable_variables) == 8
     compiled(model, options(combiner))
     model.fit(X, Y, **BATCHES)
     expected = model.evaluate(X, Y, verbose=0)
