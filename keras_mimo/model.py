@@ -211,6 +211,8 @@ class BalancedModel(TrainingStep):
             return config
         if self._balanced is None and arguments["objectives"] is None:
             return for_keras(config)
+        if self._reads_compile_config():
+            return config
         return keras.saving.serialize_keras_object(CompileConfig(config))
 
     def compile_from_config(self, config):
@@ -243,6 +245,14 @@ class BalancedModel(TrainingStep):
         cls = type(self)
         return issubclass(cls, Functional) and not (
             functional_like_constructor(cls)
+        )
+
+    def _reads_compile_config(self):
+        """Whether the user's own methods expect what Keras gives: a dict."""
+        cls = type(self)
+        return (
+            cls.get_compile_config is not BalancedModel.get_compile_config
+            or cls.compile_from_config is not BalancedModel.compile_from_config
         )
 
     @functools.wraps(keras.Model.save)
@@ -322,6 +332,11 @@ class BalancedModel(TrainingStep):
         if self.combiner is None or not self.trainable:
             return weights
         return weights + self.combiner.trainable_weights
+
+    @property
+    def trainable_variables(self):
+        # Not what the combiner of a model inside of this one has learnt.
+        return self.trainable_weights
 
     @property
     def _combiners(self):

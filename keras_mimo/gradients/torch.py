@@ -137,7 +137,11 @@ undo_skipped = skipped.undo_skipped
 
 
 def clear_gradients(variables):
-    """Forgets the gradients of variables that are no weights of a module."""
+    """Forgets also the gradients that Keras' own step would add to for ever.
+
+    Those are of variables that are no weights of a module, and of all but one
+    of those with the same path: a module knows weights by their paths.
+    """
     for variable in variables:
         variable.value.grad = None
 

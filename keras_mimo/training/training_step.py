@@ -82,7 +82,7 @@ class TrainingStep(keras.Model):
             if self.combiner.needs == "gradients" or given:
                 step = engine.with_reach(step)
             return step(self, *args)
-        engine.clear_gradients(self.combiner.trainable_variables)
+        engine.clear_gradients(self.trainable_weights)
         if self.combiner.looks_again:
             return engine.look_again(self, super().train_step, *args)
         return super().train_step(*args)

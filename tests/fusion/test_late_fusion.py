@@ -552,3 +552,26 @@ def test_numpy_integers_are_integers():
     encoders = {"a": encoder(6), "b": encoder(5)}
     model = keras_mimo.late_fusion(encoders, np.max(labels()) + 1)
     assert tuple(model.output["fused"].shape) == (None, CLASSES)
+
+
+@pytest.mark.parametrize("combiner", ["sum", "uncertainty", "famo", "mgda"])
+def test_layers_of_two_encoders_may_share_a_name(combiner):
+    """On PyTorch Keras' own step forgets one gradient for each path only."""
+
+    def train(names):
+        keras.utils.set_random_seed(0)
+        inputs = {"accel": keras.Input((6,)), "gyro": keras.Input((5,))}
+        encoders = {
+            key: keras.Model(x, layers.Dense(4, name=name)(x))
+            for (key, x), name in zip(inputs.items(), names, strict=True)
+        }
+        model = keras_mimo.late_fusion(encoders, CLASSES)
+        model.compile(
+            keras.optimizers.SGD(0.1), CROSSENTROPY, combiner=combiner
+        )
+        return model.fit(
+            readings(), labels(), epochs=3, shuffle=False, verbose=0
+        ).history["loss"]
+
+    expected = train(["first", "second"])
+    np.testing.assert_allclose(train(["same", "same"]), expected, rtol=1e-6)
