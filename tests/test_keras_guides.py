@@ -5,6 +5,7 @@ own; here are the rest of the guides, chapter by chapter.
 """
 
 import functools
+import warnings
 
 import keras
 import numpy as np
@@ -342,6 +343,29 @@ def jax_step(model, state, data):
         optimizer, gradients, trainable
     )
     return loss, y_pred, (trainable, non_trainable, optimizer, metrics)
+
+
+@pytest.mark.parametrize("combiner", ["sum", "mgda"])
+def test_a_step_that_leaves_the_combiner_out_says_so(combiner):
+    class Step(keras_mimo.BalancedModel):
+        def train_step(self, *args):
+            if BACKEND == "jax":
+                loss, _, state = jax_step(self, *args)
+                return {"loss": loss}, state
+            loss, _ = gradient_step(self, *args, self.compute_loss)
+            return {"loss": loss}
+
+    inputs = keras.Input((3,))
+    outputs = {name: layers.Dense(1, name=name)(inputs) for name in "ab"}
+    model = Step(inputs, outputs)
+    model.compile("sgd", "mse", combiner=combiner)
+    x, y = np.ones((4, 3), "float32"), np.ones((4, 1), "float32")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(x, {"a": y, "b": y}, verbose=0)
+        model.evaluate(x, {"a": y, "b": y}, verbose=0)
+    said = [w for w in caught if "no use of the combiner" in str(w.message)]
+    assert bool(said) == (combiner == "mgda")
 
 
 def own_step(base):

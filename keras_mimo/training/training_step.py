@@ -1,4 +1,5 @@
 import functools
+import warnings
 from typing import Any
 from typing import NamedTuple
 
@@ -54,7 +55,18 @@ class TrainingStep(keras.Model):
         override = call_in_progress(self)
         if override is not None:
             scalar = override.answer(y_pred, losses, scalar)
+        elif training and self._combines_gradients():
+            warnings.warn(
+                "`compute_loss()` returns the plain sum of the objectives: a "
+                "training step of your own that descends it makes no use of "
+                "the combiner. Use a combiner of losses there. "
+                f"Received: combiner={self.combiner}",
+                stacklevel=2,
+            )
         return sum(self._additional_losses(), scalar)
+
+    def _combines_gradients(self):
+        return self.combiner.needs != "losses" and bool(self.trainable_weights)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if self._balanced is not None:
