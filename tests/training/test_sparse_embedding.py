@@ -229,6 +229,7 @@ CASES = {
 QUICK = (
     "mgda, clipnorm",
     "mgda, Adam, two",
+    "mgda, scaled",
     "graddrop, two",
     "upgrad, penalty",
 )
