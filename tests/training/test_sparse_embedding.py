@@ -111,7 +111,9 @@ def trained(make_table, case):
     def spied_apply(grads, variables=None):
         kinds.update(
             type(gradient).__name__ == "IndexedSlices"
-            for gradient, variable in zip(grads, variables or [], strict=False)
+            for gradient, variable in zip(
+                grads, variables or model.trainable_variables, strict=True
+            )
             if variable is table
         )
         return apply(grads, variables)
