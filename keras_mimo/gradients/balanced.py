@@ -3,6 +3,8 @@ import itertools
 from keras import ops
 
 from keras_mimo.gradients.flat import FlatRows
+from keras_mimo.gradients.sparse import SparseGradient
+from keras_mimo.gradients.sparse import dense
 
 
 def block_rows(pullback, blocks):
@@ -91,4 +93,6 @@ def _times(gradient, factor):
 def _add(a, b):
     if a is None or b is None:
         return b if a is None else a
-    return a + b
+    if isinstance(a, SparseGradient) and isinstance(b, SparseGradient):
+        return a + b
+    return dense(a) + dense(b)

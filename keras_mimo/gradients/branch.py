@@ -1,6 +1,8 @@
 import keras
 from keras import ops
 
+from keras_mimo.gradients.sparse import SparseGradient
+
 
 def traced_branch(predicate, function, other, state):
     """Calls one of two functions, in a compiled step too.
@@ -8,7 +10,7 @@ def traced_branch(predicate, function, other, state):
     Args:
         predicate: Boolean scalar tensor: whether to call the first one.
         function: Function without arguments that returns a list of lists of
-            tensors, or `None` in their place.
+            gradients, or `None` in their place.
         other: Another one, with the same structure of results.
         state: Variables that the functions assign to, and no others.
 
@@ -16,14 +18,15 @@ def traced_branch(predicate, function, other, state):
         What the function returned.
     """
     values = [(v, ops.convert_to_tensor(v)) for v in state]
-    present = []
+    restore = []
 
     def run(function):
         # A branch can't assign to variables on JAX.
         with keras.StatelessScope(values) as scope:
             blocks = function()
-        present[:] = [[g is not None for g in block] for block in blocks]
-        flat = [g for block in blocks for g in block if g is not None]
+        parts = [[_parts(gradient) for gradient in block] for block in blocks]
+        restore[:] = [[whole for _, whole in block] for block in parts]
+        flat = [t for block in parts for tensors, _ in block for t in tensors]
         return flat, [scope.get_current_value(v) for v in state]
 
     flat, values = ops.cond(
@@ -32,6 +35,15 @@ def traced_branch(predicate, function, other, state):
     for variable, value in zip(state, values, strict=True):
         variable.assign(value)
     flat = iter(flat)
-    return [
-        [next(flat) if there else None for there in block] for block in present
-    ]
+    return [[whole(flat) for whole in block] for block in restore]
+
+
+def _parts(gradient):
+    """The tensors of a gradient, and how to read it from an iterator."""
+    if gradient is None:
+        return [], lambda flat: None
+    if isinstance(gradient, SparseGradient):
+        return [gradient.values, gradient.rows], lambda flat: SparseGradient(
+            next(flat), next(flat), gradient.shape
+        )
+    return [gradient], next

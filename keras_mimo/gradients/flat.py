@@ -1,6 +1,8 @@
 from keras import backend
 from keras import ops
 
+from keras_mimo.gradients.sparse import on_same_rows
+
 
 class FlatRows:
     """K gradients over the same variables, per variable as flat rows.
@@ -17,10 +19,13 @@ class FlatRows:
 
     def __init__(self, rows):
         self._count = len(rows)
-        self._columns = [
-            {k: g for k, g in enumerate(column) if g is not None}
+        # Of a table, the rows that any of the objectives reaches.
+        shared = [
+            on_same_rows({k: g for k, g in enumerate(column) if g is not None})
             for column in zip(*rows, strict=True)
         ]
+        self._columns = [column for column, _ in shared]
+        self._restore = [restore for _, restore in shared]
         self.reached = [
             any(k in column for column in self._columns)
             for k in range(self._count)
@@ -68,8 +73,8 @@ class FlatRows:
         """Returns `sum_k weights_k * row_k` as one gradient per variable."""
         weights = [weights[k] for k in range(self._count)]
         return [
-            self._weigh(weights, column) if column else None
-            for column in self._columns
+            restore(self._weigh(weights, column)) if column else None
+            for column, restore in self._with_restore()
         ]
 
     def per_coordinate(self, combine):
@@ -81,9 +86,12 @@ class FlatRows:
                 the list of these objectives, that returns a vector.
         """
         return [
-            self._combine(combine, column) if column else None
-            for column in self._columns
+            restore(self._combine(combine, column)) if column else None
+            for column, restore in self._with_restore()
         ]
+
+    def _with_restore(self):
+        return zip(self._columns, self._restore, strict=True)
 
     def _combine(self, combine, column):
         total = combine(self._matrix(column), list(column))

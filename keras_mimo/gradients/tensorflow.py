@@ -4,6 +4,7 @@ import tensorflow as tf
 from keras_mimo.gradients import skipped
 from keras_mimo.gradients.branch import traced_branch
 from keras_mimo.gradients.rewind import Rewind
+from keras_mimo.gradients.sparse import SparseGradient
 from keras_mimo.gradients.taps import recorded
 
 
@@ -130,17 +131,26 @@ def gramian_of_samples(matrix):
 
 
 class Pullback:
-    """Gradients of the outputs of one forward pass, one row at a time."""
+    """Gradients of the outputs of one forward pass, one row at a time.
 
-    def __init__(self, tape, outputs, variables, taps):
+    Args:
+        tape: A persistent `tf.GradientTape`.
+        outputs: List of scalars.
+        variables: List of variables.
+        taps: List of tensors.
+        keep_rows: Whether the gradient of a table is a `SparseGradient`.
+    """
+
+    def __init__(self, tape, outputs, variables, taps, keep_rows):
         self._tape = tape
         self._outputs = outputs
         self._variables = variables
         self._taps = taps
+        self._keep_rows = keep_rows
         self.num_objectives = len(outputs) - 1
 
     def row(self, k, indices):
-        return self._gradients([self._outputs[k]], None, self._at(indices))
+        return self._of_variables([self._outputs[k]], None, indices)
 
     def weighted(self, weights, indices):
         weights = tf.unstack(weights)
@@ -149,20 +159,58 @@ class Pullback:
             tf.cast(weight, output.dtype)
             for weight, output in zip(weights, outputs, strict=True)
         ]
-        return self._gradients(outputs, weights, self._at(indices))
+        return self._of_variables(outputs, weights, indices)
 
     def at_taps(self, k):
-        return self._gradients([self._outputs[k]], None, self._taps)
+        gradients = self._tape.gradient(self._outputs[k], self._taps)
+        return [_tensor(gradient) for gradient in gradients]
 
-    def _at(self, indices):
-        return [self._variables[index] for index in indices]
-
-    def _gradients(self, outputs, cotangents, sources):
+    def _of_variables(self, outputs, cotangents, indices):
+        variables = [self._variables[index] for index in indices]
         gradients = self._tape.gradient(
-            outputs, sources, output_gradients=cotangents
+            outputs, variables, output_gradients=cotangents
         )
-        # The gradient of an embedding is a tf.IndexedSlices.
-        return [g if g is None else tf.convert_to_tensor(g) for g in gradients]
+        if not self._keep_rows:
+            return [_tensor(gradient) for gradient in gradients]
+        return [
+            _sparse(gradient, variable)
+            if isinstance(gradient, tf.IndexedSlices)
+            else gradient
+            for gradient, variable in zip(gradients, variables, strict=True)
+        ]
+
+
+def _tensor(gradient):
+    # The gradient of an embedding is a tf.IndexedSlices.
+    return gradient if gradient is None else tf.convert_to_tensor(gradient)
+
+
+def _sparse(slices, variable):
+    shape = tuple(variable.shape)
+    values = tf.reshape(slices.values, (-1, *shape[1:]))
+    return SparseGradient.summed(values, slices.indices, shape)
+
+
+def _slices(gradient):
+    """A gradient as the optimizer takes it."""
+    if not isinstance(gradient, SparseGradient):
+        return gradient
+    return tf.IndexedSlices(
+        gradient.values, gradient.rows, tf.constant(gradient.shape)
+    )
+
+
+def _keeps_rows(model):
+    """Whether a step can leave gradients of tables sparse."""
+    if replicas() > 1 or model.combiner.needs == "gradients":
+        # Replicas exchange whole gradients. What a combiner makes of the
+        # coordinates that no sample reaches, it alone knows.
+        return False
+    if model.optimizer.loss_scale_factor is not None:
+        # Which Keras divides only tensors by.
+        return False
+    # In XLA both branches of a step have the same number of rows.
+    return not (model.jit_compile and model.combiner.is_periodic())
 
 
 def train_step(model, data):
@@ -186,13 +234,14 @@ def train_step(model, data):
     if model._overrides_loss:
         factor = tape.gradient(losses.total, probe)
     gradients = model._combine_gradients(
-        Pullback(tape, outputs, variables, taps),
+        Pullback(tape, outputs, variables, taps, _keeps_rows(model)),
         losses.whole,
         losses.active,
         scale,
         factor,
     )
     del tape
+    gradients = [_slices(gradient) for gradient in gradients]
     model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 

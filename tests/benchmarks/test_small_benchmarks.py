@@ -41,6 +41,22 @@ def test_many_objectives():
 
 
 @pytest.mark.slow
+def test_sparse_embedding():
+    head, rows = table(
+        printed(
+            "benchmarks/sparse_embedding.py",
+            *("--rows", 100, "--rounds", 1, "--optimizers", "SGD"),
+            *("--methods", "plain", "MGDA"),
+        )
+    )
+    assert head == ["optimizer", "objectives that reach it", "plain", "MGDA"]
+    assert [row[:2] for row in rows] == [["SGD", "1"], ["SGD", "2"]]
+    for cell in (cell for row in rows for cell in row[2:]):
+        milliseconds, megabytes = (float(part) for part in cell.split(" / "))
+        assert milliseconds > 0 and megabytes >= 0
+
+
+@pytest.mark.slow
 def test_early_fusion():
     head, (row,) = table(
         printed(
