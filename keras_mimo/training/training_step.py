@@ -55,7 +55,7 @@ class TrainingStep(keras.Model):
         override = call_in_progress(self)
         if override is not None:
             scalar = override.answer(y_pred, losses, scalar)
-        elif training and self._combines_gradients():
+        elif training and self._leaves_combiner_out():
             warnings.warn(
                 "`compute_loss()` returns the plain sum of the objectives: a "
                 "training step of your own that descends it makes no use of "
@@ -65,8 +65,11 @@ class TrainingStep(keras.Model):
             )
         return sum(self._additional_losses(), scalar)
 
-    def _combines_gradients(self):
-        return self.combiner.needs != "losses" and bool(self.trainable_weights)
+    def _leaves_combiner_out(self):
+        """Whether a training step of the user's own takes gradients itself."""
+        own = type(self).train_step is not TrainingStep.train_step
+        asks = self.combiner.needs != "losses" and bool(self.trainable_weights)
+        return own and asks and not self._in_symbolic_build
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if self._balanced is not None:
@@ -123,12 +126,19 @@ class TrainingStep(keras.Model):
         return compiled if isinstance(compiled, CompiledObjectives) else None
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        build = super()._maybe_symbolic_build
         # TensorFlow would wait for a batch, too late for a callback that loads
         # the combiner's state when training begins.
-        if self._balanced is None or not self.built:
-            super()._maybe_symbolic_build(iterator, data_batch)
-        else:
-            gradients.engine().symbolic_build(self, iterator, data_batch)
+        if self._balanced is not None and self.built:
+            build = functools.partial(gradients.engine().symbolic_build, self)
+        self._in_symbolic_build = True
+        try:
+            build(iterator, data_batch)
+        finally:
+            self._in_symbolic_build = False
+
+    # Whether Keras looks at the shapes of a step, and trains nothing.
+    _in_symbolic_build = False
 
     def _initialize_ddp(self):
         # Keras 3.16 calls it, on PyTorch, to average gradients between
