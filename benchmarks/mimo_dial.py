@@ -88,6 +88,11 @@ def fold_of(name, train, fold):
     return ({k: v[chosen] for k, v in x.items()}, y[chosen]), held_out
 
 
+def numbers(pair, modalities):
+    """The penalty and the smoothing of a pair; those that give the sum."""
+    return (modalities, 1e6) if pair == SUM else pair
+
+
 class Dialled(keras_mimo.MIMOCombiner):
     """MIMO whose numbers are variables: one compiled step for all of them."""
 
@@ -124,8 +129,7 @@ class Trainer:
     def scores(self, pair, rate, train, held_out):
         """The held-out balanced accuracy of each output."""
         x, y = train
-        # A penalty of M and no smoothing to speak of give each loss weight 1.
-        penalty, smoothing = (len(x), 1e6) if pair == SUM else pair
+        penalty, smoothing = numbers(pair, len(x))
         if isinstance(self.optimizer, keras.optimizers.SGD):
             rate /= 1 + penalty
         for variable, value in self.start:
@@ -257,13 +261,8 @@ def cell(values):
 
 def print_tables(gains, names, default):
     by_set = {pair: gain.mean(axis=(1, 2)) for pair, gain in gains.items()}
-    titles = [
-        "lambda / mu",
-        "fused",
-        "worst set",
-        "worst modality",
-        "worst set",
-    ]
+    titles = ["lambda / mu", "fused", "lowest set"]
+    titles += ["worst modality", "lowest set"]
     print("| " + " | ".join(titles) + " |")
     print("| :--- " + "| ---: " * (len(titles) - 1) + "|")
     for pair, gain in by_set.items():

@@ -94,7 +94,11 @@ def draw(lengths, accuracies, path):
     plt.rcParams.update({"font.size": 13, "axes.titlesize": 14})
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     panels = (
-        (lengths, "Length of an encoder's update", "multiple of that at c = 1"),
+        (
+            lengths,
+            "Length of the encoders' update",
+            "multiple of that at c = 1",
+        ),
         (accuracies, "Sensors alone, after training", "accuracy, %"),
     )
     for axis, (values, title, unit) in zip(axes, panels, strict=True):
@@ -120,11 +124,13 @@ def draw(lengths, accuracies, path):
             )
         axis.set_xscale("log")
         axis.set_xticks(FACTORS, [f"{c:g}" for c in FACTORS])
+        axis.minorticks_off()
         axis.set_title(title, loc="left")
         axis.set(xlabel="factor c on the sensors' losses", ylabel=unit)
         axis.grid(axis="y", color="#dddddd")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_yscale("log")
+    axes[0].yaxis.set_major_formatter("{x:g}")
     axes[1].set_ylim(0, 100)
     figure.savefig(path, dpi=150)
     plt.close(figure)
