@@ -196,26 +196,19 @@ def fused_and_worst(kept, name, task, fusion, kind, pair, folds):
     return best
 
 
-def differences(kept, tasks, pairs, folds):
+def all_scores(kept, tasks, pairs, folds):
     """From a pair to an array: sets, fusions, optimizers, fused and worst."""
-    scores = {
-        pair: np.array(
-            [
-                [
-                    [
-                        fused_and_worst(
-                            kept, name, task, fusion, kind, pair, folds
-                        )
-                        for kind in RATES
-                    ]
-                    for fusion in FUSIONS
-                ]
-                for name, task in tasks.items()
-            ]
-        )
-        for pair in pairs
-    }
-    return {pair: score - scores[SUM] for pair, score in scores.items()}
+    shape = len(tasks), len(FUSIONS), len(RATES), 2
+    scores = {}
+    for pair in pairs:
+        cells = [
+            fused_and_worst(kept, name, task, fusion, kind, pair, folds)
+            for name, task in tasks.items()
+            for fusion in FUSIONS
+            for kind in RATES
+        ]
+        scores[pair] = np.reshape(cells, shape)
+    return scores
 
 
 def standard_error(values):
@@ -259,35 +252,55 @@ def cell(values):
     return f"{values.mean():+.1f} ± {standard_error(values):.1f}"
 
 
-def print_tables(gains, names, default):
-    by_set = {pair: gain.mean(axis=(1, 2)) for pair, gain in gains.items()}
-    titles = ["lambda / mu", "fused", "lowest set"]
-    titles += ["worst modality", "lowest set"]
+def print_table(titles, rows):
     print("| " + " | ".join(titles) + " |")
     print("| :--- " + "| ---: " * (len(titles) - 1) + "|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    print()
+
+
+def print_tables(scores, names, default):
+    ways = list(itertools.product(FUSIONS, RATES))
+    heads = [f"{fusion}, {kind}" for fusion, kind in ways]
+    usual = scores[SUM]
+    cells = [
+        [f"{fused:.1f} / {worst:.1f}" for fused, worst in row]
+        for row in usual.reshape(len(names), len(ways), 2)
+    ]
+    rows = [[name, *row] for name, row in zip(names, cells, strict=True)]
+    print_table(["sum: fused / worst modality", *heads], rows)
+
+    gains = {pair: s - usual for pair, s in scores.items() if pair != SUM}
+    by_set = {pair: gain.mean(axis=(1, 2)) for pair, gain in gains.items()}
+    titles = ["lambda / mu", "fused", "lowest set"]
+    rows = []
     for pair, gain in by_set.items():
         row = ["joint" if pair == JOINT else label(pair)]
         for values in gain.T:
             low = values.argmin()
             row += [cell(values), f"{values[low]:+.1f} ({names[low]})"]
-        print("| " + " | ".join(row) + " |")
+        rows.append(row)
+    print_table([*titles, "worst modality", "lowest set"], rows)
 
-    ways = list(itertools.product(FUSIONS, RATES))
-    print("\n| fused | " + " | ".join(f"{a}, {b}" for a, b in ways) + " |")
-    print("| :--- " + "| ---: " * len(ways) + "|")
-    for pair, gain in gains.items():
-        cells = gain[..., 0].reshape(len(names), -1).T
-        row = ["joint" if pair == JOINT else label(pair), *map(cell, cells)]
-        print("| " + " | ".join(row) + " |")
+    rows = [
+        [first, *map(cell, gain[..., 0].reshape(len(names), -1).T)]
+        for (first, *_), gain in zip(rows, gains.values(), strict=True)
+    ]
+    print_table(["fused", *heads], rows)
 
     del by_set[JOINT]
     best, level, chosen, stays = choose(by_set, default)
     print(
-        f"\nbest fused score: {label(best)}; level with it: "
+        f"best fused score: {label(best)}; level with it: "
         f"{', '.join(map(label, level))}; of these the best worst modality: "
         f"{label(chosen)}; the present default, {label(default)}: "
         f"{'stays' if stays else 'goes'}"
     )
+    # How much one set decides: looked at after the first run.
+    for place, name in enumerate(names if len(names) > 1 else ()):
+        fewer = {k: np.delete(v, place, axis=0) for k, v in by_set.items()}
+        print(f"without {name} it would be {label(choose(fewer, default)[2])}")
 
 
 def main():
@@ -326,14 +339,13 @@ def main():
 
     for name, task in tasks.items():
         run(kept, save, name, task, pairs, arguments.folds)
-    gains = differences(kept, tasks, pairs, arguments.folds)
-    del gains[SUM]
     print(
-        f"{machine()}\nDifference to the sum of the losses in points, mean "
-        f"over {', '.join(tasks)} ± standard error over sets; "
+        f"{machine()}\nBalanced accuracy in %, and differences to the sum of "
+        "the losses in points, mean ± standard error over sets; "
         f"{arguments.folds} folds, seeds 0 to {arguments.folds - 1}\n"
     )
-    print_tables(gains, list(tasks), default)
+    scores = all_scores(kept, tasks, pairs, arguments.folds)
+    print_tables(scores, list(tasks), default)
     print(f"\n{time.perf_counter() - start:.0f} s.")
 
 

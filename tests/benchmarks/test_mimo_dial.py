@@ -36,7 +36,11 @@ def test_the_script_runs_and_is_taken_up_again(tmp_path):
     assert first[:-1] == again[:-1]
     rows = [line.split("|")[1].strip() for line in first if line[:1] == "|"]
     pairs = ["joint", "1 / 0.1", "1 / 1"]
-    assert rows == ["lambda / mu", ":---", *pairs, "fused", ":---", *pairs]
+    assert rows == [
+        *("sum: fused / worst modality", ":---", "digits"),
+        *("lambda / mu", ":---", *pairs),
+        *("fused", ":---", *pairs),
+    ]
     assert "the present default, 1 / 0.1: " in first[-3]
 
 
