@@ -43,11 +43,10 @@ def test_the_table_is_markdown_and_complete(printed):
     assert re.fullmatch(":-+", rule[0])
     assert all(re.fullmatch("-+:", cell) for cell in rule[1:])
     assert [row[0] for row in rows] == [
-        *(
-            f"{fusion}: {method}"
-            for fusion in ("Intermediate", "Late")
-            for method in ("Joint loss", "Sum of losses", "MIMO")
-        ),
+        "Intermediate: Joint loss",
+        "Intermediate: Sum of losses",
+        "Intermediate: MIMO",
+        "Late: MIMO",
         "Early: Joint loss",
         "Early: MIMO",
     ]
@@ -61,7 +60,7 @@ def test_the_table_is_markdown_and_complete(printed):
 @pytest.mark.slow
 def test_every_run_has_a_bar_with_every_output(printed):
     bars = re.findall("^1/1 .*$", printed, re.MULTILINE)
-    assert len(bars) == 8
+    assert len(bars) == 6
     for bar in bars:
         assert re.search(r"fused: \S+ - accel: \S+ - gyro: \S+$", bar)
 
