@@ -95,9 +95,7 @@ def test_lines_of_another_form_are_named(folder, line):
 
 def test_a_list_of_one_part(folder):
     (folder / "vggsound.csv").write_text(ROWS[0])
-    with pytest.raises(
-        ValueError, match="both parts. Received: none of 'test'"
-    ):
+    with pytest.raises(ValueError, match=r"both parts\. .* of 'test'"):
         load(folder)
 
 
