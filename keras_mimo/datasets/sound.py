@@ -34,7 +34,7 @@ def scipy_signal():
 
 
 def read_wav(path):
-    """Reads a `.wav` file.
+    """Reads a `.wav` file; SciPy warns of one that ends too early.
 
     Args:
         path: Path.

@@ -122,6 +122,16 @@ def test_a_header_that_is_cut(tmp_path):
             sound.read_wav(tmp_path / "a.wav")
 
 
+def test_sound_that_is_cut_is_read_as_far_as_it_goes(tmp_path):
+    write_wav(tmp_path / "a.wav", [0.5] * 9)
+    content = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(content[:-3])
+    # By librosa too.
+    with pytest.warns(wavfile.WavFileWarning, match="EOF"):
+        samples, _ = sound.read_wav(tmp_path / "a.wav")
+    assert samples.shape == (7, 1)
+
+
 def test_files_without_sound_are_named(tmp_path):
     write_wav(tmp_path / "a.wav", [])
     with pytest.raises(ValueError, match=r"a\.wav` must hold sound"):
