@@ -136,3 +136,23 @@ def test_trunk_rows():
     for row in rows:
         one, each, ratio = map(float, row[2:])
         assert ratio == pytest.approx(one / each, rel=0.1)
+
+
+@pytest.mark.slow
+def test_loading():
+    head, rows = table(
+        printed(
+            "benchmarks/loading.py",
+            *("--loaders", "crema_d", "av_mnist", "--workers", 0, 2),
+            *("--samples", 6, "--batch-size", 2),
+        )
+    )
+    assert head == ["loader", "cache", "0 workers", "2 workers", "training"]
+    assert [row[:2] for row in rows] == [
+        ["crema_d", "none"],
+        ["crema_d", "written"],
+        ["crema_d", "read"],
+        ["av_mnist", "none"],
+    ]
+    for row in rows:
+        assert all(float(cell) > 0 for cell in row[2:])
