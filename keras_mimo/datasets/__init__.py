@@ -2,8 +2,8 @@
 
 from keras_mimo.datasets.av_mnist import load_av_mnist
 from keras_mimo.datasets.ave import load_ave
-from keras_mimo.datasets.cifar import load_cifar10_lt
 from keras_mimo.datasets.cifar import load_cifar100_lt
+from keras_mimo.datasets.cifar import load_cifar10_lt
 from keras_mimo.datasets.class_counts import class_counts
 from keras_mimo.datasets.cmu_mosei import load_cmu_mosei
 from keras_mimo.datasets.cmu_mosi import load_cmu_mosi
@@ -18,6 +18,8 @@ from keras_mimo.datasets.kinetics_sounds import load_kinetics_sounds
 from keras_mimo.datasets.list_files import ImageList
 from keras_mimo.datasets.long_tail import long_tail
 from keras_mimo.datasets.mfeat import load_mfeat
+from keras_mimo.datasets.mm_imdb import MM_IMDB_GENRES
+from keras_mimo.datasets.mm_imdb import load_mm_imdb
 from keras_mimo.datasets.samples import Samples
 from keras_mimo.datasets.ur_funny import load_ur_funny
 from keras_mimo.datasets.vggsound import load_vggsound
@@ -29,15 +31,16 @@ from keras_mimo.datasets.wordnet import load_wordnet_nouns
 __all__ = [
     "CREMA_D_CLASSES",
     "HTAD_CLASSES",
+    "ImageList",
+    "MM_IMDB_GENRES",
+    "Samples",
     "WATCH_CLASSES",
     "WORDNET_CLASSES",
-    "ImageList",
-    "Samples",
     "class_counts",
     "load_av_mnist",
     "load_ave",
-    "load_cifar10_lt",
     "load_cifar100_lt",
+    "load_cifar10_lt",
     "load_cmu_mosei",
     "load_cmu_mosi",
     "load_crema_d",
@@ -47,6 +50,7 @@ __all__ = [
     "load_htad",
     "load_kinetics_sounds",
     "load_mfeat",
+    "load_mm_imdb",
     "load_ur_funny",
     "load_vggsound",
     "load_watch",
