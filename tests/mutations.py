@@ -477,6 +477,27 @@ MUTATIONS = [
         "datasets/test_long_tail.py",
     ),
     mutation(
+        "pickles: memory that no file has filled is shown",
+        "datasets/safe_numpy.py",
+        "if not isinstance(content, (bytes, bytearray)):",
+        "if False:",
+        "datasets/test_safe_numpy.py",
+    ),
+    mutation(
+        "MOSEI: what is -inf stays so",
+        "datasets/affect.py",
+        'x["audio"][np.isneginf(x["audio"])] = 0',
+        "",
+        "datasets/test_cmu_mosei.py",
+    ),
+    mutation(
+        "MM-IMDb: colours are in the order of the file",
+        "datasets/mm_imdb_hdf5.py",
+        "image[..., ::-1]",
+        "image",
+        "datasets/test_mm_imdb.py",
+    ),
+    mutation(
         "cosine classifier: the kernel keeps its lengths",
         "layers/cosine_classifier.py",
         "kernel = unit_length(ops.cast(self.kernel, dtype), axis=0)",
