@@ -2,8 +2,8 @@
 
 from keras_mimo.datasets.av_mnist import load_av_mnist
 from keras_mimo.datasets.ave import load_ave
-from keras_mimo.datasets.cifar import load_cifar100_lt
 from keras_mimo.datasets.cifar import load_cifar10_lt
+from keras_mimo.datasets.cifar import load_cifar100_lt
 from keras_mimo.datasets.class_counts import class_counts
 from keras_mimo.datasets.cmu_mosei import load_cmu_mosei
 from keras_mimo.datasets.cmu_mosi import load_cmu_mosi
@@ -31,16 +31,16 @@ from keras_mimo.datasets.wordnet import load_wordnet_nouns
 __all__ = [
     "CREMA_D_CLASSES",
     "HTAD_CLASSES",
-    "ImageList",
     "MM_IMDB_GENRES",
-    "Samples",
     "WATCH_CLASSES",
     "WORDNET_CLASSES",
+    "ImageList",
+    "Samples",
     "class_counts",
     "load_av_mnist",
     "load_ave",
-    "load_cifar100_lt",
     "load_cifar10_lt",
+    "load_cifar100_lt",
     "load_cmu_mosei",
     "load_cmu_mosi",
     "load_crema_d",

@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_mimo.datasets.safe_numpy import load_pickle
 from keras_mimo.datasets.samples import Samples
+from keras_mimo.datasets.token_ids import check_tokenize
 from keras_mimo.datasets.token_ids import token_ids
 from keras_mimo.utils.arguments import check_units
 
@@ -55,11 +56,13 @@ def load_affect(
         raise ValueError(
             f"`text` must be one of {list(_TEXTS)}. Received: text={text!r}"
         )
-    if tokenize is not None and text != "features":
-        raise ValueError(
-            "`tokenize` makes the text's ids itself, so that `text` can't be "
-            f"given. Received: text={text!r}"
-        )
+    if tokenize is not None:
+        check_tokenize(tokenize)
+        if text != "features":
+            raise ValueError(
+                "`tokenize` makes the text's ids itself, so that `text` can't "
+                f"be given. Received: text={text!r}"
+            )
     length = check_units("length", length)
     data = load_pickle(path)
     if not isinstance(data, dict) or not all(

@@ -43,6 +43,7 @@ def load_mm_imdb(
     length=256,
     image_size=_SIZE,
     incomplete="drop",
+    cache=None,
     batch_size=32,
     seed=0,
     **kwargs,
@@ -88,7 +89,11 @@ def load_mm_imdb(
         incomplete: What becomes of the folder's films that lack a plot or a
             cover: `"drop"`, as in the hdf5 file, or `"mark"`, for
             `late_fusion(..., missing={"image": None, "text": 0})`. Films
-            without both are dropped. Defaults to `"drop"`.
+            without both are dropped. A warning says how many are left out.
+            Defaults to `"drop"`.
+        cache: Folder in which covers that have been decoded are kept, so that
+            each is decoded once only; any number of runs may share it. Defaults
+            to `None`: nothing is kept.
         batch_size: Positive integer. Defaults to `32`.
         seed: Integer, decides the orders of the training samples. Defaults to
             `0`.
@@ -151,7 +156,13 @@ def load_mm_imdb(
     if path.is_dir():
         _check_unused(path, "folder", image=image, text=text)
         parts = load_raw(
-            path, MM_IMDB_GENRES, tokenize, length, image_size, incomplete
+            path,
+            MM_IMDB_GENRES,
+            tokenize,
+            length,
+            image_size,
+            incomplete,
+            cache,
         )
     else:
         _check_unused(path, "file", tokenize=tokenize, image_size=image_size)

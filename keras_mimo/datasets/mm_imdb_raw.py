@@ -1,8 +1,13 @@
 import json
 import re
+import warnings
 
 import numpy as np
 
+from keras_mimo.datasets.decode_cache import DecodeCache
+from keras_mimo.datasets.pictures import open_picture
+from keras_mimo.datasets.pictures import pillow
+from keras_mimo.datasets.token_ids import check_tokenize
 from keras_mimo.datasets.token_ids import token_ids
 
 _PARTS = ("train", "dev", "test")
@@ -10,7 +15,7 @@ _PARTS = ("train", "dev", "test")
 _ID = re.compile(r"\w+")
 
 
-def load_raw(folder, genres, tokenize, length, image_size, incomplete):
+def load_raw(folder, genres, tokenize, length, image_size, incomplete, cache):
     """Reads the raw folder; the arguments are as of `load_mm_imdb`.
 
     Returns:
@@ -22,7 +27,9 @@ def load_raw(folder, genres, tokenize, length, image_size, incomplete):
             f"integers where `path` is a folder. Received: path={folder}, "
             "tokenize=None"
         )
-    _pillow()
+    check_tokenize(tokenize)
+    pillow()
+    cache = DecodeCache(cache)
     split = _split(folder)
     data = folder / "dataset"
     if not data.is_dir():
@@ -50,21 +57,18 @@ def load_raw(folder, genres, tokenize, length, image_size, incomplete):
                 f'in the part "{part}". Received: {len(split[part])} films '
                 "without"
             )
+        lost = len(split[part]) - len(labels)
+        if lost:
+            warnings.warn(
+                f'Of {len(split[part])} films in the part "{part}" of '
+                f"`{folder}`, {lost} are left out, which lack a genre, a plot "
+                "or a cover.",
+                stacklevel=3,
+            )
         texts = token_ids(tokenize, plots, length)
-        reader = _Reader(paths, texts, image_size)
+        reader = _Reader(paths, texts, image_size, cache)
         parts.append((reader, np.array(labels, "float32")))
     return parts
-
-
-def _pillow():
-    try:
-        import PIL.ImageOps
-    except ImportError as error:
-        raise ImportError(
-            "`load_mm_imdb` needs Pillow to decode covers. Install it with "
-            "`pip install keras-mimo[images]`."
-        ) from error
-    return PIL
 
 
 def _json(path):
@@ -118,37 +122,31 @@ def _are_strings(values):
 
 
 class _Reader:
-    def __init__(self, paths, texts, image_size):
+    def __init__(self, paths, texts, image_size, cache):
         self.paths = paths
         self.texts = texts
         self.image_size = image_size
+        self.cache = cache
 
     def __call__(self, index):
-        return {
-            "image": _cover(self.paths[index], self.image_size),
-            "text": self.texts[index],
-        }
+        return {"image": self._image(index), "text": self.texts[index]}
+
+    def _image(self, index):
+        path, size = self.paths[index], self.image_size
+        if path is None:
+            return np.full((*size, 3), np.nan, "float32")
+        cover = self.cache.get(
+            [path], f"{__name__} {size}", lambda: _cover(path, size)
+        )
+        return cover.astype("float32") / 255
 
 
 def _cover(path, size):
-    if path is None:
-        return np.full((*size, 3), np.nan, "float32")
-    pillow = _pillow()
-    try:
-        image = pillow.Image.open(path, formats=["JPEG"])
-        # Some are greyscale.
-        image = image.convert("RGB")
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        pillow.Image.DecompressionBombError,
-    ) as error:
-        raise ValueError(
-            f"`{path}` must be a JPEG file. Received: {error}"
-        ) from error
+    """Cut in the middle to the shape, and scaled."""
+    from PIL import ImageOps
+
     height, width = size
-    image = pillow.ImageOps.fit(
-        image, (width, height), pillow.Image.Resampling.LANCZOS
-    )
-    return np.asarray(image, "float32") / 255
+    # Some are greyscale.
+    image = open_picture(path)
+    lanczos = pillow().Resampling.LANCZOS
+    return np.asarray(ImageOps.fit(image, (width, height), lanczos))

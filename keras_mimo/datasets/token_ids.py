@@ -1,6 +1,15 @@
 import numpy as np
 
 
+def check_tokenize(tokenize):
+    """Raises `TypeError` for what is no function."""
+    if not callable(tokenize):
+        raise TypeError(
+            "`tokenize` must be a function from a string to a sequence of "
+            f"integers. Received: tokenize={tokenize} of type {type(tokenize)}"
+        )
+
+
 def token_ids(tokenize, texts, length):
     """The ids of texts, cut or filled with zeros at the end.
 
@@ -15,14 +24,8 @@ def token_ids(tokenize, texts, length):
         given to `tokenize`; all their ids are 0.
 
     Raises:
-        TypeError: If `tokenize` is no function.
-        ValueError: If it returns something else.
+        ValueError: If `tokenize` returns something else.
     """
-    if not callable(tokenize):
-        raise TypeError(
-            "`tokenize` must be a function from a string to a sequence of "
-            f"integers. Received: tokenize={tokenize} of type {type(tokenize)}"
-        )
     rows = np.zeros((len(texts), length), "int32")
     for row, text in zip(rows, texts, strict=True):
         if text:
@@ -37,13 +40,14 @@ def fill(row, ids):
 
 
 def _checked(result):
-    ids = np.asarray(result)
-    # An empty list has no integers.
-    if ids.ndim != 1 or (ids.size and (ids.dtype.kind not in "iu")):
-        valid = False
-    else:
-        valid = not ids.size or (ids.min() >= 0 and ids.max() < 2**31)
-    if not valid:
+    try:
+        ids = np.asarray(result)
+    # Of rows of several lengths.
+    except ValueError:
+        ids = np.array(None)
+    # An empty list has no dtype of its own.
+    valid = ids.ndim == 1 and (ids.dtype.kind in "iu" or not ids.size)
+    if not valid or (ids.size and not 0 <= ids.min() <= ids.max() < 2**31):
         raise ValueError(
             "`tokenize` must return a sequence of integers from 0 up. "
             f"Received: {result!r}"

@@ -108,7 +108,7 @@ def test_a_model_trains_and_takes_an_absent_face_for_missing(path):
         missing={"vision": 0, "audio": 0},
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss, combiner="mimo")
+    model.compile("adam", loss, combiner="sum")
     history = model.fit(train, validation_data=validation, verbose=0).history
     assert np.isfinite([values for (*_, values) in history.values()]).all()
     x, _ = test[0]
@@ -207,6 +207,7 @@ def test_arguments_are_checked(path, options, error, message):
         ("bert", TypeError),
         (str.split, ValueError),
         (lambda _: [[1]], ValueError),
+        (lambda _: [[1], [1, 2]], ValueError),
         (lambda _: [-1], ValueError),
         (lambda _: [0.5], ValueError),
     ],

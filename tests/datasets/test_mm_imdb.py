@@ -3,15 +3,18 @@ import json
 import pickle
 import shutil
 import sys
+import warnings
 
 import h5py
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_mimo
 from keras_mimo.datasets import MM_IMDB_GENRES
 from keras_mimo.datasets import load_mm_imdb
+from keras_mimo.datasets import mm_imdb_raw
 from tests.datasets.mm_imdb_files import ROWS
 from tests.datasets.mm_imdb_files import Folder
 from tests.datasets.mm_imdb_files import pixels
@@ -43,7 +46,11 @@ def folder(tmp_path):
 
 
 def load_raw(folder, **options):
-    return load_mm_imdb(folder, tokenize=tokenize, length=4, **options)
+    options = {"tokenize": tokenize, "length": 4, **options}
+    with warnings.catch_warnings():
+        # Of films that are left out.
+        warnings.simplefilter("ignore")
+        return load_mm_imdb(folder, **options)
 
 
 def test_parts_and_labels_of_the_file(hdf5):
@@ -166,7 +173,10 @@ def test_a_file_that_is_no_hdf5(tmp_path):
 
 
 def test_films_without_plot_cover_or_genre_are_dropped(folder):
-    train, validation, test = load_raw(folder)
+    with pytest.warns(UserWarning, match=r'Of 8 .*"train".* 6 are left out'):
+        train, validation, test = load_mm_imdb(
+            folder, tokenize=tokenize, length=4
+        )
     train.epoch, train.shuffle = 0, False
     assert [len(part.labels) for part in (train, validation, test)] == [2, 1, 1]
     named = [
@@ -266,8 +276,31 @@ def test_damaged_files_of_the_folder_are_named(folder):
         load_raw(folder)
 
 
+def test_covers_are_decoded_once(folder, tmp_path, monkeypatch):
+    options = {"image_size": (32, 20), "cache": tmp_path / "decoded"}
+    read = load_raw(folder, **options)[0].read
+    first = [read(index)["image"] for index in (0, 1)]
+    monkeypatch.setattr(mm_imdb_raw, "open_picture", None)
+    read = load_raw(folder, **options)[0].read
+    for index in (0, 1):
+        np.testing.assert_array_equal(read(index)["image"], first[index])
+    # Of another size.
+    with pytest.raises(TypeError):
+        load_raw(folder, cache=options["cache"])[0].read(0)
+
+
+def test_both_forms_have_the_same_cover(hdf5, folder):
+    """But for what JPEG loses, and for whole numbers in the hdf5 file."""
+    cover = folder / "dataset" / "0000010.jpeg"
+    image = Image.fromarray(pixels(18160).astype("uint8"))
+    image.save(cover, quality=100, subsampling=0)
+    raw = load_raw(folder)[2].read(0)["image"]
+    prepared = load_mm_imdb(hdf5[0])[2].read(0)["image"]
+    np.testing.assert_allclose(raw, prepared, atol=5 / 255)
+
+
 def test_without_pillow(folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "PIL.ImageOps", None)
+    monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ImportError, match=r"keras-mimo\[images\]"):
         load_raw(folder)
 
@@ -303,7 +336,7 @@ def test_arguments_for_the_file_are_checked(hdf5, options, error):
 def test_arguments_for_the_folder_are_checked(folder, options, error):
     (name,) = options
     with pytest.raises(error, match=f"`{name}`"):
-        load_mm_imdb(folder, **{"tokenize": tokenize, **options})
+        load_raw(folder, **options)
 
 
 def test_a_model_trains_and_takes_what_is_marked_for_missing(folder):
@@ -326,7 +359,7 @@ def test_a_model_trains_and_takes_what_is_marked_for_missing(folder):
         missing={"image": None, "text": 0},
     )
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    model.compile("adam", loss, combiner="mimo")
+    model.compile("adam", loss, combiner="sum")
     history = model.fit(train, validation_data=validation, verbose=0).history
     assert np.isfinite([values for (*_, values) in history.values()]).all()
     outputs = model.predict(test, verbose=0)
