@@ -5,7 +5,7 @@ from keras_mimo.datasets.mm_imdb_raw import load_raw
 from keras_mimo.datasets.samples import Samples
 from keras_mimo.utils.arguments import check_units
 
-# From the most to the least frequent, as in the hdf5 file.
+# From the most to the least frequent.
 MM_IMDB_GENRES = (
     "Drama",
     "Comedy",
@@ -91,9 +91,9 @@ def load_mm_imdb(
             `late_fusion(..., missing={"image": None, "text": 0})`. Films
             without both are dropped. A warning says how many are left out.
             Defaults to `"drop"`.
-        cache: Folder in which covers that have been decoded are kept, so that
-            each is decoded once only; any number of runs may share it. Defaults
-            to `None`: nothing is kept.
+        cache: Another folder, in which the covers that have been decoded are
+            kept, so that each is decoded once only; any number of runs may
+            share it. Defaults to `None`: nothing is kept.
         batch_size: Positive integer. Defaults to `32`.
         seed: Integer, decides the orders of the training samples. Defaults to
             `0`.
@@ -165,7 +165,13 @@ def load_mm_imdb(
             cache,
         )
     else:
-        _check_unused(path, "file", tokenize=tokenize, image_size=image_size)
+        _check_unused(
+            path,
+            "file",
+            tokenize=tokenize,
+            image_size=image_size,
+            cache=cache,
+        )
         parts = load_hdf5(path, MM_IMDB_GENRES, image, text, length)
     return tuple(
         Samples(
@@ -186,6 +192,7 @@ def _check_unused(path, kind, **given):
         "text": "features",
         "tokenize": None,
         "image_size": _SIZE,
+        "cache": None,
     }
     for name, value in given.items():
         if value != defaults[name]:

@@ -312,6 +312,7 @@ def test_without_pillow(folder, monkeypatch):
         ({"text": "plots"}, ValueError),
         ({"tokenize": tokenize}, ValueError),
         ({"image_size": (32, 20)}, ValueError),
+        ({"cache": "decoded"}, ValueError),
         ({"incomplete": "keep"}, ValueError),
         ({"length": 0}, ValueError),
         ({"batch_size": 0.5}, TypeError),
