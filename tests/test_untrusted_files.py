@@ -1,6 +1,9 @@
-"""A `.keras` file from elsewhere runs no code when it is loaded."""
+"""A file from elsewhere runs no code when it is loaded."""
 
+import builtins
 import json
+import os
+import pickle
 import sys
 import zipfile
 
@@ -11,6 +14,7 @@ from keras import layers
 from keras.activations import relu
 
 import keras_mimo
+from keras_mimo.datasets.safe_numpy import load_pickle
 
 
 def saved(path, middle=None, **options):
@@ -95,3 +99,50 @@ def test_a_function_that_loading_would_call(tmp_path, argument):
     forged(path, change)
     with pytest.raises(ValueError, match=f"`{argument}` of a saved model"):
         keras.saving.load_model(path)
+
+
+class Call:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function, *args):
+        self.reduced = (function, args)
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("depth", ["whole", "part", "object array", "key"])
+def test_a_pickle_that_calls_what_it_names(tmp_path, depth, protocol):
+    marker = tmp_path / "ran"
+    call = Call(os.system, f"touch {marker}")
+    content = {
+        "whole": call,
+        "part": {"train": {"text": np.ones((2, 50, 3)), "id": [call]}},
+        "object array": {"id": np.array([[call]], object)},
+        "key": {call: 1},
+    }[depth]
+    path = tmp_path / "clips.pkl"
+    path.write_bytes(pickle.dumps(content, protocol))
+    with pytest.raises(pickle.UnpicklingError) as error:
+        load_pickle(path)
+    assert f"`{os.system.__module__}.system`" in str(error.value)
+    assert str(path) in str(error.value)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("function", "args"),
+    [
+        (builtins.eval, ("1",)),
+        (np.load, ("x.npy",)),
+        (np.frombuffer, (b"ab",)),
+        (pickle.loads, (b"N.",)),
+        (keras.saving.load_model, ("x.keras",)),
+    ],
+)
+def test_a_pickle_that_calls_what_is_installed(tmp_path, function, args):
+    path = tmp_path / "clips.pkl"
+    path.write_bytes(pickle.dumps({"train": Call(function, *args)}))
+    with pytest.raises(pickle.UnpicklingError, match=r"it holds `\w+"):
+        load_pickle(path)

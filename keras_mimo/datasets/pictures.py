@@ -36,24 +36,23 @@ def list_pictures(folder):
     return sorted(name for name in names if name.lower().endswith(_ENDINGS))
 
 
-def read_picture(path):
-    """A picture of any size and mode, scaled to a square.
-
-    As `Resize(size=(224, 224))` of torchvision does, proportions change.
+def open_picture(path):
+    """A picture of any size and mode, in colour.
 
     Args:
         path: Path of a JPEG or PNG file.
 
     Returns:
-        `uint8` array of shape `(224, 224, 3)`.
+        `PIL.Image.Image` of the mode "RGB".
 
     Raises:
-        ValueError: If it is no such file, or is damaged.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no JPEG or PNG file, or is damaged.
     """
     Image = pillow()
     try:
         with Image.open(path, formats=["JPEG", "PNG"]) as image:
-            image = image.convert("RGB")
+            return image.convert("RGB")
     except FileNotFoundError:
         raise
     # Pillow raises SyntaxError for damaged chunks.
@@ -66,7 +65,21 @@ def read_picture(path):
         raise ValueError(
             f"`{path}` must be a JPEG or PNG file. Received: {error}"
         ) from error
-    return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+
+
+def read_picture(path):
+    """A picture as from `open_picture`, scaled to a square.
+
+    As `Resize(size=(224, 224))` of torchvision does, proportions change.
+
+    Args:
+        path: As for `open_picture`.
+
+    Returns:
+        `uint8` array of shape `(224, 224, 3)`.
+    """
+    bilinear = pillow().Resampling.BILINEAR
+    return np.asarray(open_picture(path).resize((SIZE, SIZE), bilinear))
 
 
 def normalize(pictures):

@@ -1,4 +1,4 @@
-"""Reads `.npy` files that hold Python objects, without trusting them.
+"""Reads pickles and `.npy` files of Python objects, without trusting them.
 
 No callable that a file names is ever called. The few names that NumPy writes
 are answered with the stand-ins below: they record what the file describes, and
@@ -45,20 +45,57 @@ def load_object_array(path):
     """
     with open(path, "rb") as file:
         shape = _read_shape(file, path)
-        try:
-            array = _build(_Unpickler(file).load(), {})
-            if not isinstance(array, np.ndarray) or array.shape != shape:
-                raise ValueError(
-                    f"no array of shape {shape} follows its header"
-                )
-        # A damaged pickle can raise any exception.
-        except Exception as error:
-            raise pickle.UnpicklingError(
-                f"Cannot load the object array in `{path}`: {error}. Expected "
-                "a complete file, with NumPy arrays and plain Python values "
-                "only."
-            ) from error
+        array = _load(file, path, shape, copy=True)
     return array
+
+
+def load_pickle(path):
+    """Loads a pickle of arrays and plain values, without running its code.
+
+    `pickle.load` runs any code that a file holds. This function reads the same
+    files, of the protocols 2 to 5 and of NumPy 1 and NumPy 2, as long as they
+    hold what `load_object_array` admits, and refuses all else.
+
+    Args:
+        path: Path of a file that `pickle.dump` wrote.
+
+    Returns:
+        What was pickled. Its arrays are not copied, but views of what was read,
+        and most can't be written to.
+
+    Raises:
+        pickle.UnpicklingError: The file holds something that is not admitted
+            (the message names it, as `module.name`), is damaged, or is no
+            pickle.
+
+    Example:
+
+    ```python
+    with open("clips.pkl", "wb") as file:
+        pickle.dump({"train": {"audio": np.ones((8, 50, 74))}}, file)
+    clips = load_pickle("clips.pkl")
+    ```
+    """
+    with open(path, "rb") as file:
+        return _load(file, path)
+
+
+def _load(file, path, shape=None, copy=False):
+    """Loads a pickle: an array, where its `shape` is given."""
+    try:
+        loaded = _build(_Unpickler(file).load(), {}, copy)
+        if shape is not None and (
+            not isinstance(loaded, np.ndarray) or loaded.shape != shape
+        ):
+            raise ValueError(f"no array of shape {shape} follows its header")
+    # A damaged pickle can raise any exception.
+    except Exception as error:
+        kind = "pickle" if shape is None else "object array"
+        raise pickle.UnpicklingError(
+            f"Cannot load the {kind} in `{path}`: {error}. Expected a complete "
+            "file, with NumPy arrays and plain Python values only."
+        ) from error
+    return loaded
 
 
 def _read_shape(file, path):
@@ -96,6 +133,8 @@ class _Dtype:
 
 class _Array:
     __hash__ = None
+    # How its axes were moved before it was written.
+    axes = None
 
     def __init__(self, *_):
         pass
@@ -104,20 +143,35 @@ class _Array:
         _, self.shape, dtype, self.fortran_order, self.content = state
         self.dtype = dtype.dtype
 
-    def allocate(self):
+    def allocate(self, copy):
         order = "F" if self.fortran_order else "C"
-        if type(self.content) is not list:
-            return _from_bytes(self.shape, self.dtype, self.content, order)
-        if self.dtype.kind != "O" or len(self.content) != math.prod(self.shape):
-            raise ValueError("an array does not fit its content")
-        return np.empty(self.shape, object, order)
+        if type(self.content) is list:
+            size = math.prod(self.shape)
+            if self.dtype.kind != "O" or len(self.content) != size:
+                raise ValueError("an array does not fit its content")
+            return np.empty(self.shape, object, order)
+        array = _from_bytes(self.shape, self.dtype, self.content, order)
+        if self.axes is not None:
+            array = array.transpose(self.axes)
+        return array.copy("K") if copy else array
+
+
+def _from_buffer(content, dtype, shape, order, axes=None):
+    """What protocol 5 writes instead of an array and its state."""
+    array = _Array()
+    array.__setstate__((1, shape, dtype, order == "F", content))
+    array.axes = axes
+    return array
 
 
 def _from_bytes(shape, dtype, content, order="C"):
     # NumPy would take the bytes for pointers.
     if dtype.kind == "O":
         raise pickle.UnpicklingError("it holds forged objects")
-    return np.ndarray(shape, dtype, content, order=order).copy(order)
+    # Without a buffer, NumPy would show what the memory had held.
+    if not isinstance(content, (bytes, bytearray)):
+        raise ValueError("an array does not fit its content")
+    return np.ndarray(shape, dtype, content, order=order)
 
 
 def _scalar(dtype, content):
@@ -147,6 +201,8 @@ class _Global:
 
 
 _GLOBALS = {
+    # No bytes, in protocol 2.
+    "__builtin__.bytes": _Global(lambda: b""),
     "_codecs.encode": _Global(_encode),
     "numpy.dtype": _Global(_Dtype),
     "numpy.ndarray": _Global(None),
@@ -154,6 +210,7 @@ _GLOBALS = {
 for _core in ("numpy.core", "numpy._core"):
     _GLOBALS[f"{_core}.multiarray._reconstruct"] = _Global(_Array)
     _GLOBALS[f"{_core}.multiarray.scalar"] = _Global(_scalar)
+    _GLOBALS[f"{_core}.numeric._frombuffer"] = _Global(_from_buffer)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -163,7 +220,7 @@ class _Unpickler(pickle.Unpickler):
         return _GLOBALS[f"{module}.{name}"]
 
 
-def _build(node, done):
+def _build(node, done, copy):
     """Replaces the stand-ins below `node`; `done` keeps shared parts shared."""
     if isinstance(node, _Dtype):
         return node.dtype
@@ -174,20 +231,20 @@ def _build(node, done):
     if id(node) in done:
         return done[id(node)][1]
     if isinstance(node, tuple):
-        built = tuple(_build(item, done) for item in node)
+        built = tuple(_build(item, done, copy) for item in node)
         done[id(node)] = node, built
         return built
-    built = node.allocate() if isinstance(node, _Array) else node
+    built = node.allocate(copy) if isinstance(node, _Array) else node
     # The node is kept as well, so that its id cannot be used again.
     done[id(node)] = node, built
     if isinstance(node, list):
-        node[:] = [_build(item, done) for item in node]
+        node[:] = [_build(item, done, copy) for item in node]
     elif isinstance(node, dict):
         for key, value in node.items():
-            node[key] = _build(value, done)
+            node[key] = _build(value, done, copy)
     elif built.dtype.kind == "O":
         for index, item in zip(
             np.ndindex(built.shape), node.content, strict=True
         ):
-            built[index] = _build(item, done)
+            built[index] = _build(item, done, copy)
     return built

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_mimo.datasets.safe_numpy import load_object_array
+from keras_mimo.datasets.safe_numpy import load_pickle
 
 RECONSTRUCT, _, _ = np.ones(1).__reduce__()
 
@@ -75,23 +76,24 @@ def forged_array(dtype, content):
     return Call(RECONSTRUCT, np.ndarray, (0,), b"b", state=state)
 
 
-def assert_same(value, expected):
+def assert_same(value, expected, writeable=True):
+    """With `writeable=None`, arrays may or may not be written to."""
     assert type(value) is type(expected)
     if isinstance(expected, (list, tuple)):
         assert len(value) == len(expected)
         for item, expected_item in zip(value, expected, strict=True):
-            assert_same(item, expected_item)
+            assert_same(item, expected_item, writeable)
     elif isinstance(expected, dict):
         assert list(value) == list(expected)
         for key in expected:
-            assert_same(value[key], expected[key])
+            assert_same(value[key], expected[key], writeable)
     elif isinstance(expected, np.ndarray):
         assert value.dtype == expected.dtype
         assert value.shape == expected.shape
         assert value.flags.f_contiguous == expected.flags.f_contiguous
-        assert value.flags.writeable
+        assert value.flags.writeable or writeable is None
         if expected.dtype == object:
-            assert_same(list(value.flat), list(expected.flat))
+            assert_same(list(value.flat), list(expected.flat), writeable)
         else:
             np.testing.assert_array_equal(value, expected)
     else:
@@ -126,22 +128,90 @@ def test_empty_array(path):
     assert_same(load_object_array(path), np.empty((0, 3), object))
 
 
+def renamed(pickled, protocol, core):
+    """A pickle as the NumPy writes it whose modules are in `core`."""
+    written = b"numpy._core" if b"numpy._core" in pickled else b"numpy.core"
+    for module in (b".multiarray", b".numeric"):
+        name, new_name = written + module, core + module
+        if protocol > 3:
+            name = bytes([len(name)]) + name
+            new_name = bytes([len(new_name)]) + new_name
+        pickled = pickled.replace(name, new_name)
+    # A frame states its length, which the new name would change.
+    return pickled[:2] + pickled[11:] if protocol > 3 else pickled
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 @pytest.mark.parametrize("core", [b"numpy.core", b"numpy._core"])
 def test_pickles_of_numpy_1_and_2(path, protocol, core):
     content = {"x": np.arange(3.0), "y": np.float32(2), "n": [1]}
-    pickled = pickle.dumps(object_array(content), protocol)
-    written = b"numpy._core" if b"numpy._core" in pickled else b"numpy.core"
-    name, new_name = written + b".multiarray", core + b".multiarray"
-    if protocol == 4:
-        name = bytes([len(name)]) + name
-        new_name = bytes([len(new_name)]) + new_name
-        # A frame states its length, which the new name would change.
-        pickled = pickled[:2] + pickled[11:]
-    pickled = pickled.replace(name, new_name)
-    assert new_name in pickled
+    pickled = renamed(
+        pickle.dumps(object_array(content), protocol), protocol, core
+    )
+    assert core in pickled
     loaded = load_object_array(save_pickle(path, pickled))
     assert_same(loaded.item(), content)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("core", [b"numpy.core", b"numpy._core"])
+def test_whole_pickles_of_numpy_1_and_2(path, protocol, core):
+    content = dict(enumerate(VALUES))
+    content["axes"] = np.arange(24.0).reshape(2, 3, 4).transpose(0, 2, 1)
+    pickled = renamed(pickle.dumps(content, protocol), protocol, core)
+    assert core in pickled
+    path.write_bytes(pickled)
+    assert_same(load_pickle(path), content, writeable=None)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_large_arrays_of_a_pickle_are_not_copied(path, protocol):
+    array = np.arange(1e5).reshape(10, -1)
+    path.write_bytes(pickle.dumps({"x": array}, protocol))
+    loaded = load_pickle(path)["x"]
+    np.testing.assert_array_equal(loaded, array)
+    assert isinstance(loaded.base, (bytes, bytearray))
+
+
+def test_frozen_arrays_of_protocol_5_can_be_written_to(path):
+    frozen = np.arange(3.0)
+    frozen.flags.writeable = False
+    pickled = pickle.dumps(object_array([frozen]), 5)
+    (loaded,) = load_object_array(save_pickle(path, pickled)).item()
+    loaded[0] = 7
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        # Out-of-band, a persistent one, an extension.
+        b"\x80\x05\x97.",
+        b"\x80\x04\x8c\x01aQ.",
+        b"\x80\x02\x82\x01.",
+    ],
+)
+def test_what_lies_outside_of_a_pickle_is_refused(path, content):
+    path.write_bytes(content)
+    with pytest.raises(pickle.UnpicklingError, match=re.escape(str(path))):
+        load_pickle(path)
+
+
+@pytest.mark.parametrize("dtype", ["O", "M8[s]", "V8"])
+def test_forged_buffers_are_refused(path, dtype):
+    from_buffer, _ = np.ones(1).__reduce_ex__(5)
+    call = Call(from_buffer, b"A" * 8, np.dtype(dtype), (1,), "C")
+    path.write_bytes(pickle.dumps(call, 5))
+    with pytest.raises(pickle.UnpicklingError, match=r"forged|dtype '[MV]8'"):
+        load_pickle(path)
+
+
+@pytest.mark.parametrize("shape", [(9,), (-1, 1), ("a",), 2**62])
+def test_buffers_that_do_not_fit_are_an_error(path, shape):
+    from_buffer, _ = np.ones(1).__reduce_ex__(5)
+    call = Call(from_buffer, b"A" * 8, np.dtype("f8"), shape, "C")
+    path.write_bytes(pickle.dumps(call, 5))
+    with pytest.raises(pickle.UnpicklingError, match=re.escape(str(path))):
+        load_pickle(path)
 
 
 def test_shared_and_cyclic_values_stay_so(path):
@@ -228,7 +298,8 @@ def test_forged_pointers_are_refused(path, kind):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "content"), [("f8", [1.0]), ("f8", b"short"), ("O", [1, 2])]
+    ("dtype", "content"),
+    [("f8", [1.0]), ("f8", b"short"), ("f8", None), ("O", [1, 2])],
 )
 def test_content_that_does_not_fit_is_an_error(path, dtype, content):
     save(path, forged_array(np.dtype(dtype), content))
