@@ -12,6 +12,7 @@ from keras_mimo.datasets.list_files import ImageList
 from keras_mimo.datasets.long_tail import long_tail
 from keras_mimo.datasets.mfeat import load_mfeat
 from keras_mimo.datasets.samples import Samples
+from keras_mimo.datasets.tfds import from_tfds
 from keras_mimo.datasets.watch import WATCH_CLASSES
 from keras_mimo.datasets.watch import load_watch
 from keras_mimo.datasets.wordnet import WORDNET_CLASSES
@@ -24,6 +25,7 @@ __all__ = [
     "ImageList",
     "Samples",
     "class_counts",
+    "from_tfds",
     "load_cifar10_lt",
     "load_cifar100_lt",
     "load_emoji",
