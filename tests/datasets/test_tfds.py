@@ -1,6 +1,6 @@
+import os
 import subprocess
 import sys
-import textwrap
 
 import keras
 import numpy as np
@@ -200,6 +200,14 @@ class PostsOfTests(tfds.core.GeneratorBasedBuilder):
             sample = {"picture": picture, "caption": "word " * i}
             yield i, {**sample, "label": i % 3}
 """
+PREPARE = """
+import posts_of_tests
+
+builder = posts_of_tests.PostsOfTests(
+    data_dir="sets", file_format="array_record"
+)
+builder.download_and_prepare()
+"""
 READ = """
 import sys
 import numpy as np
@@ -224,24 +232,14 @@ tensorflow = "tensorflow" in sys.modules
 
 
 @pytest.mark.slow
-def test_a_set_is_read_without_tensorflow(tmp_path, monkeypatch):
+def test_a_set_is_read_without_tensorflow(tmp_path):
     (tmp_path / "posts_of_tests.py").write_text(BUILDER)
-    monkeypatch.chdir(tmp_path)
-    prepare = """
-        import posts_of_tests
-
-        builder = posts_of_tests.PostsOfTests(
-            data_dir="sets", file_format="array_record"
-        )
-        builder.download_and_prepare()
-    """
-    for script in (
-        textwrap.dedent(prepare),
-        READ
-        + f"assert tensorflow == {keras.backend.backend() == 'tensorflow'}",
-    ):
+    by_tensorflow = keras.backend.backend() == "tensorflow"
+    for script in (PREPARE, f"{READ}assert tensorflow == {by_tensorflow}"):
         done = subprocess.run(
             [sys.executable, "-c", script],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(["", *sys.path])},
             capture_output=True,
             text=True,
         )
