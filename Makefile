@@ -54,7 +54,7 @@ endef
 verdict = if [ -n "$$failed" ]; then echo "tests failed on:$$failed"; exit 1; fi
 
 test: install ## run the quick tests on each of BACKENDS (BACKENDS=jax, ARGS="-k mimo")
-	@$(call run_tests,-m "not slow"); \
+	@$(call run_tests,-m "not slow and not hub"); \
 	echo "these were the quick tests: make test-all runs the slow ones too"; \
 	$(verdict)
 

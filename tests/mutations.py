@@ -540,6 +540,8 @@ MUTATIONS = [
         "row = self._start + index",
         "row = index",
         "datasets/test_av_mnist.py",
+    ),
+    mutation(
         "pickles: memory that no file has filled is shown",
         "datasets/safe_numpy.py",
         "if not isinstance(content, (bytes, bytearray)):",
@@ -559,6 +561,49 @@ MUTATIONS = [
         "image[..., ::-1]",
         "image",
         "datasets/test_mm_imdb.py",
+    ),
+    mutation(
+        "subset: reads the first samples",
+        "datasets/samples.py",
+        "return self.read(int(self.indices[index]))",
+        "return self.read(index)",
+        "datasets/test_samples.py",
+    ),
+    mutation(
+        "from_tfds: a function gets no say",
+        "datasets/tfds.py",
+        "part(sample) if callable(part) else sample[part]",
+        "sample[part]",
+        "datasets/test_tfds.py",
+    ),
+    # Encoders.
+    mutation(
+        "ResNet-18: pads on one side",
+        "models/resnet18.py",
+        "size // 2, data_format",
+        "((0, size // 2 * 2), size // 2), data_format",
+        "models/test_resnet18.py",
+    ),
+    mutation(
+        "attention: sees padding",
+        "models/attention.py",
+        "attention(y, y, attention_mask=ops.expand_dims(present, 1))",
+        "attention(y, y)",
+        "models/test_transformer.py",
+    ),
+    mutation(
+        "attention: positions are all the first",
+        "models/attention.py",
+        'ops.cumsum(ops.ones_like(present, dtype="int32"), axis=1) - 1',
+        'ops.zeros_like(present, dtype="int32")',
+        "models/test_transformer.py",
+    ),
+    mutation(
+        "text encoder: segments are not those of the first text",
+        "models/text_encoder.py",
+        "ops.zeros_like(ids)",
+        "ops.ones_like(ids)",
+        "models/test_text_encoder.py",
     ),
     mutation(
         "cosine classifier: the kernel keeps its lengths",

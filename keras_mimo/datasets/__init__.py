@@ -21,6 +21,7 @@ from keras_mimo.datasets.mfeat import load_mfeat
 from keras_mimo.datasets.mm_imdb import MM_IMDB_GENRES
 from keras_mimo.datasets.mm_imdb import load_mm_imdb
 from keras_mimo.datasets.samples import Samples
+from keras_mimo.datasets.tfds import from_tfds
 from keras_mimo.datasets.ur_funny import load_ur_funny
 from keras_mimo.datasets.vggsound import load_vggsound
 from keras_mimo.datasets.watch import WATCH_CLASSES
@@ -37,6 +38,7 @@ __all__ = [
     "ImageList",
     "Samples",
     "class_counts",
+    "from_tfds",
     "load_av_mnist",
     "load_ave",
     "load_cifar10_lt",

@@ -4,7 +4,7 @@ from keras_mimo.datasets.long_tail import long_tail
 
 
 def load_cifar10_lt(
-    imbalance_factor=0.01, kind="exp", class_order=None, seed=0
+    imbalance_factor=0.01, kind="exp", class_order=None, seed=0, source=None
 ):
     """Loads CIFAR-10 with a long-tailed training set.
 
@@ -19,11 +19,15 @@ def load_cifar10_lt(
         class_order: All labels, the class that keeps most first, or `None` for
             0 to 9. Defaults to `None`.
         seed: Integer, decides which images are kept. Defaults to `0`.
+        source: Pair `(train, test)` of `keras_mimo.datasets.Samples`, such as
+            `from_tfds("cifar10", ...)` returns for each part, in whose order
+            other images are kept. Defaults to `None`: `keras.datasets`.
 
     Returns:
         Tuple of NumPy arrays: `(x_train, y_train), (x_test, y_test)`, images of
         shape `(n, 32, 32, 3)` and labels of shape `(n, 1)`, all `uint8`, as
         `keras.datasets.cifar10.load_data` returns them.
+        With `source`, a pair of `Samples`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -39,15 +43,14 @@ def load_cifar10_lt(
     - [Cao et al., 2019, Learning Imbalanced Datasets with
       Label-Distribution-Aware Margin Loss](https://arxiv.org/abs/1906.07413)
     """
-    train, test = keras.datasets.cifar10.load_data()
-    train = long_tail(
-        *train, imbalance_factor, kind, class_order=class_order, seed=seed
+    load = keras.datasets.cifar10.load_data
+    return _load(
+        source, load, imbalance_factor, kind, class_order=class_order, seed=seed
     )
-    return train, test
 
 
 def load_cifar100_lt(
-    imbalance_factor=0.01, kind="exp", class_order=None, seed=0
+    imbalance_factor=0.01, kind="exp", class_order=None, seed=0, source=None
 ):
     """Loads CIFAR-100, fine labels, with a long-tailed training set.
 
@@ -62,11 +65,15 @@ def load_cifar100_lt(
         class_order: All labels, the class that keeps most first, or `None` for
             0 to 99. Defaults to `None`.
         seed: Integer, decides which images are kept. Defaults to `0`.
+        source: Pair `(train, test)` of `keras_mimo.datasets.Samples`, such as
+            `from_tfds("cifar100", ...)` returns for each part, in whose order
+            other images are kept. Defaults to `None`: `keras.datasets`.
 
     Returns:
         Tuple of NumPy arrays: `(x_train, y_train), (x_test, y_test)`, images of
         shape `(n, 32, 32, 3)` and labels of shape `(n, 1)`, as
         `keras.datasets.cifar100.load_data` returns them.
+        With `source`, a pair of `Samples`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -83,8 +90,17 @@ def load_cifar100_lt(
     - [Cao et al., 2019, Learning Imbalanced Datasets with
       Label-Distribution-Aware Margin Loss](https://arxiv.org/abs/1906.07413)
     """
-    train, test = keras.datasets.cifar100.load_data()
-    train = long_tail(
-        *train, imbalance_factor, kind, class_order=class_order, seed=seed
+    load = keras.datasets.cifar100.load_data
+    return _load(
+        source, load, imbalance_factor, kind, class_order=class_order, seed=seed
     )
+
+
+def _load(source, load, *rule, **options):
+    """Both parts, the first long-tailed, of a source or of what Keras loads."""
+    if source is None:
+        train, test = load()
+        return long_tail(*train, *rule, **options), test
+    train, test = source
+    train, _ = long_tail(train, train.labels, *rule, **options)
     return train, test

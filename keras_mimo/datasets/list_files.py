@@ -1,9 +1,11 @@
+import io
 import math
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from keras_mimo.datasets.samples import Samples
 from keras_mimo.utils.arguments import check_units
 
 
@@ -19,9 +21,12 @@ class ImageList(keras.utils.PyDataset):
     `keras_mimo.datasets.class_counts` takes them.
 
     Args:
-        list_file: Path of the text file.
+        list_file: Path of the text file. Or `keras_mimo.datasets.Samples` with
+            one modality, which is pictures of any sizes, `uint8`, such as
+            `from_tfds("imagenet_lt", {"image": "image"})` returns: they are cut
+            and scaled like those of files.
         root: Folder to which the paths in it are relative. Defaults to `None`:
-            that of the file.
+            that of the file. Not used with `Samples`.
         image_size: Tuple `(height, width)`. Defaults to `(224, 224)`.
         batch_size: Positive integer. Defaults to `32`.
         shuffle: Boolean. Whether to draw a new order for each epoch. (`fit()`
@@ -66,7 +71,6 @@ class ImageList(keras.utils.PyDataset):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.root = Path(list_file).parent if root is None else Path(root)
         height, width = image_size
         self.image_size = (
             check_units("image_size", height),
@@ -74,7 +78,13 @@ class ImageList(keras.utils.PyDataset):
         )
         self.batch_size = check_units("batch_size", batch_size)
         self.shuffle = shuffle
-        self.paths, self.labels = _read_list(list_file)
+        if isinstance(list_file, Samples):
+            self._read = list_file.read
+            self.labels = np.asarray(list_file.labels, "int32")
+        else:
+            root = Path(list_file).parent if root is None else Path(root)
+            paths, self.labels = _read_list(list_file)
+            self._read = _Paths(root, paths)
         self._random = np.random.default_rng(seed)
         self._order = np.arange(len(self.labels))
         self.on_epoch_end()
@@ -87,16 +97,16 @@ class ImageList(keras.utils.PyDataset):
         chosen = self._order[start : start + self.batch_size]
         if index < 0 or not len(chosen):
             raise IndexError(f"There is no batch {index} of {len(self)}")
-        images = [self._image(self.paths[i]) for i in chosen]
+        images = [self._image(self._read(int(i))) for i in chosen]
         return np.stack(images), self.labels[chosen]
 
     def on_epoch_end(self):
         if self.shuffle:
             self._order = self._random.permutation(len(self.labels))
 
-    def _image(self, path):
+    def _image(self, source):
         image = keras.utils.load_img(
-            self.root / path,
+            _as_file(source) if isinstance(source, dict) else source,
             target_size=self.image_size,
             interpolation="bilinear",
             keep_aspect_ratio=True,
@@ -104,6 +114,33 @@ class ImageList(keras.utils.PyDataset):
         return keras.utils.img_to_array(
             image, data_format="channels_last", dtype="float32"
         )
+
+
+class _Paths:
+    """The path of an image by its number; a class, so that it is pickled."""
+
+    def __init__(self, root, paths):
+        self.root = root
+        self.paths = paths
+
+    def __call__(self, index):
+        return self.root / self.paths[index]
+
+
+def _as_file(sample):
+    """The picture of a sample as a file, which Keras cuts as it cuts others."""
+    if len(sample) != 1:
+        raise ValueError(
+            "`list_file` must be `Samples` with one modality, pictures. "
+            f"Received: the modalities {list(sample)}"
+        )
+    (picture,) = sample.values()
+    file = io.BytesIO()
+    # No more than a header and the bytes.
+    keras.utils.array_to_img(
+        picture, data_format="channels_last", scale=False
+    ).save(file, "ppm")
+    return file
 
 
 def _read_list(list_file):

@@ -4,6 +4,8 @@ import operator
 import keras
 import numpy as np
 
+from keras_mimo.datasets.samples import Samples
+
 
 def long_tail(
     x,
@@ -23,7 +25,8 @@ def long_tail(
     seed they are the same images.
 
     Args:
-        x: Array with one entry per sample, or a nested structure of such.
+        x: Array with one entry per sample, a nested structure of such, or
+            `keras_mimo.datasets.Samples`, whose `labels` are `y`.
         y: Integer labels of shape `(n,)` or `(n, 1)`.
         imbalance_factor: Float in `(0, 1]`, the size of the smallest class over
             that of the largest: 0.01 is what papers call IF 100.
@@ -35,7 +38,8 @@ def long_tail(
         seed: Integer, decides which samples are kept. Defaults to `0`.
 
     Returns:
-        Tuple `(x, y)`: the samples kept, in the order in which they were.
+        Tuple `(x, y)`: the samples kept, in the order in which they were. Of
+        `Samples` no more is read.
 
     Raises:
         TypeError: If `imbalance_factor`, `max_count` or `seed` is no number.
@@ -76,7 +80,7 @@ def long_tail(
         kept.append(samples[:size])
     # By class, `validation_split` would take the last classes only.
     kept = np.sort(np.concatenate(kept))
-    x = keras.tree.map_structure(lambda array: np.asarray(array)[kept], x)
+    x = keras.tree.map_structure(lambda part: _take(part, kept), x)
     return x, np.asarray(y)[kept]
 
 
@@ -144,13 +148,24 @@ def _check_labels(x, y):
             "`y` must be integers of shape (n,) or (n, 1). "
             f"Received: shape {y.shape}, dtype {y.dtype}"
         )
-    lengths = [len(array) for array in keras.tree.flatten(x)]
+    lengths = [_length(part) for part in keras.tree.flatten(x)]
     if set(lengths) != {len(labels)}:
         raise ValueError(
             "`x` and `y` must have as many samples. "
             f"Received: {lengths} in x, {len(labels)} in y"
         )
     return labels
+
+
+def _length(part):
+    # The length of `Samples` is that in batches.
+    return len(part.labels if isinstance(part, Samples) else part)
+
+
+def _take(part, kept):
+    if isinstance(part, Samples):
+        return part.subset(kept)
+    return np.asarray(part)[kept]
 
 
 def _ranks(class_order, classes):

@@ -78,6 +78,27 @@ class Samples(keras.utils.PyDataset):
             random = np.random.default_rng((self.seed, epoch))
             self._order = random.permutation(self._order)
 
+    def subset(self, indices):
+        """Only some of the samples, such as those of a long tail.
+
+        Args:
+            indices: Integers, the numbers of the samples to keep.
+
+        Returns:
+            `Samples` with the same options.
+        """
+        indices = np.asarray(indices)
+        return Samples(
+            _Chosen(self.read, indices),
+            self.labels[indices],
+            self.batch_size,
+            self.shuffle,
+            self.seed,
+            workers=self.workers,
+            use_multiprocessing=self.use_multiprocessing,
+            max_queue_size=self.max_queue_size,
+        )
+
     def __len__(self):
         return math.ceil(len(self.labels) / self.batch_size)
 
@@ -92,3 +113,14 @@ class Samples(keras.utils.PyDataset):
 
     def on_epoch_end(self):
         self.epoch += 1
+
+
+class _Chosen:
+    """What reads a sample of a subset; a class, so that it can be pickled."""
+
+    def __init__(self, read, indices):
+        self.read = read
+        self.indices = indices
+
+    def __call__(self, index):
+        return self.read(int(self.indices[index]))

@@ -1,3 +1,5 @@
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -47,6 +49,23 @@ def test_an_epoch_that_is_set_has_the_order_it_had():
     np.testing.assert_array_equal(indices(again), orders[2])
     other = Samples(read, LABELS, shuffle=True, seed=4)
     assert (indices(other) != orders[0]).any()
+
+
+def test_subsets_have_the_same_options():
+    samples = Samples(
+        read, LABELS, batch_size=3, shuffle=True, seed=3, workers=2
+    )
+    chosen = [1, 9, 4, 5]
+    part = samples.subset(chosen)
+    np.testing.assert_array_equal(part.labels, LABELS[chosen])
+    assert sorted(indices(part)) == sorted(chosen)
+    assert (part.batch_size, part.shuffle, part.seed) == (3, True, 3)
+    assert part.workers == 2
+    # As several processes need it.
+    again = pickle.loads(pickle.dumps(part))
+    np.testing.assert_array_equal(indices(again), indices(part))
+    plain = Samples(read, LABELS).subset(chosen).subset([3, 0])
+    np.testing.assert_array_equal(indices(plain), [5, 1])
 
 
 def two_inputs():

@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tokenizers
 from keras import layers
 
 import keras_mimo
@@ -77,7 +78,7 @@ def test_training(tmp_path, monkeypatch):
 def test_multimodal():
     names = {"keras": keras, "keras_mimo": keras_mimo, **given()}
     blocks = python_blocks(DOCS / "multimodal.md")
-    fuse, add_heads, mask, missing, calibrate = blocks
+    fuse, _, add_heads, mask, missing, calibrate = blocks
     exec(fuse, names)
     assert names["model"].history.history["gyro_weight"][0] > 0
     exec(add_heads, names)
@@ -100,3 +101,31 @@ def test_multimodal():
     assert (names["logits"] != before).any()
     after = model.predict(x, verbose=0)["fused"]
     np.testing.assert_array_equal(after, before)
+
+
+def test_texts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    texts = [f"it is number {i}, so they say" for i in range(15)] + [""]
+    names = dict(np=np, keras_mimo=keras_mimo, texts=texts, **given())
+    names["readings"] = names["train"][0][0]["accel"]
+    (block,) = [
+        code
+        for code in python_blocks(DOCS / "multimodal.md")
+        if "tokenizer" in code
+    ]
+    exec(block, names)
+    ids = names["x"]["text"]
+    assert ids.shape == (16, 64) and ids.dtype == "int32"
+    assert ids[0, 0] > 1 and not ids[0, 32:].any() and not ids[-1].any()
+    assert ids.max() < names["tokenizer"].get_vocab_size()
+    assert len(np.unique(ids[:15], axis=0)) == 15
+    # What the served model's caller reads.
+    read = tokenizers.Tokenizer.from_file("tokenizer.json")
+    codes = read.encode_batch(texts, add_special_tokens=False)
+    np.testing.assert_array_equal([code.ids for code in codes], ids)
+
+    model = names["model"]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, combiner=keras_mimo.MIMOCombiner())
+    logs = model.fit(names["x"], np.arange(16) % 7, verbose=0).history
+    assert np.all(np.isfinite(logs["loss"]))
