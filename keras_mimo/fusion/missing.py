@@ -115,16 +115,22 @@ def _all_absent(modality, inputs, value):
 
 
 def _absent(modality, x, value):
-    axes = tuple(range(1, len(x.shape)))
     if not math.isnan(value):
-        return ops.all(ops.equal(x, value), axis=axes)
+        return _all_entries(ops.equal(x, value))
     if not keras.backend.is_float_dtype(x.dtype):
         raise ValueError(
             "`missing` must be a number where the input of a modality holds "
             f"integers, which can't be NaN. Received: missing[{modality!r}]="
             f"{value} for the input {x.name!r} of dtype {x.dtype}"
         )
-    return ops.all(ops.isnan(x), axis=axes)
+    return _all_entries(ops.isnan(x))
+
+
+def _all_entries(flags):
+    # Keras 3.12 on PyTorch takes no more than one axis at a time.
+    for axis in reversed(range(1, len(flags.shape))):
+        flags = ops.all(flags, axis=axis)
+    return flags
 
 
 def _filler(x, value):

@@ -92,7 +92,8 @@ def no_backbone(kind):
         return keras.Model(ids, sequence)
     if kind == "other inputs":
         other = keras.Input((6,), name="other")
-        return keras.Model({"token_ids": ids, "other": other}, sequence)
+        inputs = {"token_ids": ids, "other": other}
+        return keras.Model(inputs, sequence + ops.expand_dims(other, -1))
     if kind == "other outputs":
         return keras.Model({"token_ids": ids}, {"other": sequence})
     if kind == "features":
