@@ -10,7 +10,8 @@ digits with the upper and the lower half of a picture as modalities. A fold
 holds out a third of each class; of the watch data, two of the six people. The
 score is balanced accuracy on it after the last epoch.
 
-Each set is trained with late and with intermediate fusion, by Adam at 1e-3 and
+Each set is trained with late and with intermediate fusion (or by `--fusions
+early`, one network on all inputs and `mask_modalities()`), by Adam at 1e-3 and
 by SGD with momentum .9. The weights of the losses add up to 1 + lambda, and SGD
 takes steps as long as they say: its rate is one of `RATES` over that sum, the
 one with the better fused score for each pair, and for the sum of the losses
@@ -43,6 +44,7 @@ from absent_inputs import FOLDS
 from absent_inputs import fold_data
 from fusion import FUSIONS
 from fusion import balanced_accuracy
+from keras import layers
 from multimodal_sets import SETS
 from multimodal_sets import split_off
 from quickstart import machine
@@ -93,6 +95,30 @@ def numbers(pair, modalities):
     return (modalities, 1e6) if pair == SUM else pair
 
 
+def early(task, x):
+    """One network on all inputs: on channels where all are series."""
+    inputs = {k: keras.Input(v.shape[1:], name=k) for k, v in x.items()}
+    series = all(v.ndim == 3 for v in x.values())
+    flat = inputs.values() if series else map(layers.Flatten(), inputs.values())
+    joined = layers.Concatenate()(list(flat))
+    features = layers.Dense(64, activation="relu")
+    if series:
+        joined_shape = {"all": np.empty((1, *joined.shape[1:]))}
+        features = task.encoders(joined_shape)["all"]
+    outputs = layers.Dense(task.num_classes)(features(joined))
+    return keras_mimo.mask_modalities(keras.Model(inputs, outputs))
+
+
+def with_encoders(fuse):
+    return lambda task, x: fuse(task.encoders(x), task.num_classes)
+
+
+BUILDERS = {
+    **{name: with_encoders(fuse) for name, fuse in FUSIONS.items()},
+    "early": early,
+}
+
+
 class Dialled(keras_mimo.MIMOCombiner):
     """MIMO whose numbers are variables: one compiled step for all of them."""
 
@@ -108,12 +134,12 @@ class Dialled(keras_mimo.MIMOCombiner):
 class Trainer:
     """A model that is compiled once and trained many times, from one start."""
 
-    def __init__(self, task, fuse, optimizer, x, seed):
+    def __init__(self, task, build, optimizer, x, seed):
         keras.utils.set_random_seed(seed)
         self.task, self.seed = task, seed
         self.optimizer = optimizer
         self.combiner = Dialled()
-        self.model = fuse(task.encoders(x), task.num_classes)
+        self.model = build(task, x)
         self.model.compile(
             optimizer,
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -147,10 +173,10 @@ class Trainer:
         return {name: balanced_accuracy(z, y) for name, z in logits.items()}
 
 
-def run(kept, save, name, task, pairs, folds):
+def run(kept, save, name, task, fusions, pairs, folds):
     """Adds all scores of a set to what is kept, where they are not there."""
     train, _ = task.load()
-    for fusion, kind, fold in itertools.product(FUSIONS, RATES, range(folds)):
+    for fusion, kind, fold in itertools.product(fusions, RATES, range(folds)):
         keys = {
             (pair, rate): key(name, task, fusion, kind, rate, pair, fold)
             for pair in pairs
@@ -162,7 +188,7 @@ def run(kept, save, name, task, pairs, folds):
         start = time.perf_counter()
         parts = fold_of(name, train, fold)
         trainer = Trainer(
-            task, FUSIONS[fusion], OPTIMIZERS[kind](), parts[0][0], fold
+            task, BUILDERS[fusion], OPTIMIZERS[kind](), parts[0][0], fold
         )
         for (pair, rate), place in missing.items():
             kept[place] = trainer.scores(pair, rate, *parts)
@@ -196,15 +222,15 @@ def fused_and_worst(kept, name, task, fusion, kind, pair, folds):
     return best
 
 
-def all_scores(kept, tasks, pairs, folds):
+def all_scores(kept, tasks, fusions, pairs, folds):
     """From a pair to an array: sets, fusions, optimizers, fused and worst."""
-    shape = len(tasks), len(FUSIONS), len(RATES), 2
+    shape = len(tasks), len(fusions), len(RATES), 2
     scores = {}
     for pair in pairs:
         cells = [
             fused_and_worst(kept, name, task, fusion, kind, pair, folds)
             for name, task in tasks.items()
-            for fusion in FUSIONS
+            for fusion in fusions
             for kind in RATES
         ]
         scores[pair] = np.reshape(cells, shape)
@@ -260,8 +286,8 @@ def print_table(titles, rows):
     print()
 
 
-def print_tables(scores, names, default):
-    ways = list(itertools.product(FUSIONS, RATES))
+def print_tables(scores, names, fusions, default):
+    ways = list(itertools.product(fusions, RATES))
     heads = [f"{fusion}, {kind}" for fusion, kind in ways]
     usual = scores[SUM]
     cells = [
@@ -306,6 +332,9 @@ def print_tables(scores, names, default):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument(
+        "--fusions", nargs="+", choices=BUILDERS, default=list(FUSIONS)
+    )
     parser.add_argument("--penalties", nargs="+", type=float, default=PENALTIES)
     parser.add_argument(
         "--smoothings", nargs="+", type=float, default=SMOOTHINGS
@@ -338,14 +367,14 @@ def main():
             arguments.output.write_text(json.dumps(kept))
 
     for name, task in tasks.items():
-        run(kept, save, name, task, pairs, arguments.folds)
+        run(kept, save, name, task, arguments.fusions, pairs, arguments.folds)
     print(
         f"{machine()}\nBalanced accuracy in %, and differences to the sum of "
         "the losses in points, mean ± standard error over sets; "
         f"{arguments.folds} folds, seeds 0 to {arguments.folds - 1}\n"
     )
-    scores = all_scores(kept, tasks, pairs, arguments.folds)
-    print_tables(scores, list(tasks), default)
+    scores = all_scores(kept, tasks, arguments.fusions, pairs, arguments.folds)
+    print_tables(scores, list(tasks), arguments.fusions, default)
     print(f"\n{time.perf_counter() - start:.0f} s.")
 
 

@@ -25,6 +25,7 @@ def mimo_dial():
 def test_the_script_runs_and_is_taken_up_again(tmp_path):
     arguments = (
         *("--sets", "digits", "--epochs", 1, "--folds", 1),
+        *("--fusions", "late", "early"),
         *("--penalties", 1, "--smoothings", 0.1, 1),
         *("--output", tmp_path / "runs.json"),
     )
