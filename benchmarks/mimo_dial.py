@@ -145,7 +145,7 @@ class Trainer:
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             combiner=self.combiner,
         )
-        self.combiner.build(["fused", *x])
+        self.combiner.build(list(self.model.output))
         optimizer.build(self.model.trainable_variables)
         variables = [*self.model.variables, *optimizer.variables]
         self.start = [
