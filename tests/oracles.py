@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-# Rows, and what ALGORITHMS.md section 6 pins for them.
+# Rows, of which tests pin what each combiner makes.
 J2 = np.array([[-4.0, 1, 1], [6, 1, 1]])
 J3 = np.array([[3.0, 0, 1, 0], [-2, 2, 0, 1], [-1, -3, 1, 2]])
 
