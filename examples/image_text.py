@@ -20,6 +20,7 @@ tail counts. Nothing is selected by it: encoders, epochs and optimizer are
 those of `benchmarks/multimodal_sets.py`, the rest are defaults, and where head
 and tail begin was set by the counts.
 
+    pip install keras-mimo[examples,images,calibration]
     make bench-data
     python examples/image_text.py
 
@@ -308,7 +309,7 @@ def print_tables(rows):
     print("\n" + textwrap.fill(caption, 88))
 
 
-def draw(outputs, folder, path, columns=3, lines=4):
+def draw(outputs, folder, path, columns=3, lines=3):
     """Emoji that one modality gets right and the other does not."""
     index = load_emoji_index(folder)
     _, (x, y) = load_emoji(folder, size=64)
@@ -325,7 +326,7 @@ def draw(outputs, folder, path, columns=3, lines=4):
     }
     plt.rcParams.update({"font.size": 10})
     figure, axes = plt.subplots(
-        len(panels), 1, figsize=(11, 13), layout="constrained"
+        len(panels), 1, figsize=(11, 10.5), layout="constrained"
     )
     for axis, (title, (chosen, output)) in zip(
         axes, panels.items(), strict=True
@@ -363,15 +364,15 @@ def draw(outputs, folder, path, columns=3, lines=4):
             ]
             axis.text(
                 corner[0] + 0.25,
-                corner[1] + 0.66,
+                corner[1] + 0.52,
                 "\n".join(wrong),
                 color="#D55E00",
-                verticalalignment="center_baseline",
+                verticalalignment="top",
             )
     figure.supxlabel(
-        "Emoji not seen in training: the class (bold), the keywords (grey) and "
-        "what who is wrong takes it for (orange).\n"
-        "One of each class, those first of which the answer is surest.",
+        f"{SHOWN}, calibrated, on emoji not seen in training. Bold: the class; "
+        "grey: the keywords; orange: the wrong answers.\n"
+        "At most one of each class, the surest answers first.",
         fontsize=10.5,
         color="#444444",
     )
