@@ -24,8 +24,7 @@ and tail begin was set by the counts.
     make bench-data
     python examples/image_text.py
 
-with KERAS_BACKEND set to tensorflow, jax or torch. It takes less than five
-minutes on two cores that do nothing else.
+with KERAS_BACKEND set to tensorflow, jax or torch.
 
 Your own data: let `load()` return training and test part, each a dict of
 arrays by modality and an array of class ids, and let `encoders()` return a
