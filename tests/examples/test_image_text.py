@@ -1,0 +1,119 @@
+import io
+import json
+import re
+import sys
+
+import pytest
+from matplotlib import image
+from PIL import Image
+
+from tests.datasets.archives import write_npm
+from tests.scripts import ROOT
+from tests.scripts import run
+
+# Of a head, a medium and a tail class, in the training part of the example.
+COUNTS = {"circle": 40, "arrow": 15, "heart": 6}
+COLORS = {"circle": (230, 30, 30), "arrow": (30, 200, 30), "heart": (0, 0, 200)}
+METHODS = [
+    "joint",
+    "joint, logit adjustment",
+    "sum",
+    "sum, logit adjustment",
+    "MIMO",
+    "MIMO, logit adjustment",
+    "MIMO over pairs",
+    "GBG over pairs, logit adjustment",
+]
+
+
+def write_emoji(folder):
+    """Both packages, of emoji that are easily told apart."""
+    names = [name for name, count in COUNTS.items() for _ in range(count)]
+    entries, tags, pictures = [], [], {}
+    for number, name in enumerate(names):
+        code = f"{0x1F600 + number:X}"
+        entries.append(
+            {
+                "unified": code,
+                "short_name": f"number_{number}",
+                "category": "Symbols",
+                "subcategory": name,
+                "has_img_google": True,
+            }
+        )
+        tags.append({"hexcode": code, "tags": [f"kind of {name}", "all"]})
+        file = io.BytesIO()
+        Image.new("RGB", (64, 64), COLORS[name]).save(file, "PNG")
+        pictures[f"img/google/64/{code.lower()}.png"] = file.getvalue()
+    write_npm(
+        folder / "emoji-datasource-google-16.0.0.tgz",
+        {"emoji.json": json.dumps(entries).encode(), **pictures},
+    )
+    write_npm(
+        folder / "emojibase-data-17.0.0.tgz",
+        {"en/data.json": json.dumps(tags).encode()},
+    )
+    return folder
+
+
+def tables(text):
+    """The rows of the Markdown tables in a text, each a dict by method."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        head, _, *rows = (
+            [cell.strip() for cell in line.strip("|").split("|")]
+            for line in block.splitlines()
+        )
+        found.append(
+            {
+                row[0]: dict(zip(head[1:], map(float, row[1:]), strict=True))
+                for row in rows
+            }
+        )
+    return found
+
+
+@pytest.mark.slow
+def test_tables_a_picture_and_a_model_that_is_served(tmp_path):
+    arguments = ["--seeds", "1", "--epochs", "20", "--output", tmp_path / "out"]
+    arguments += ["--data", write_emoji(tmp_path)]
+    process = run("examples/image_text.py", *arguments, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    printed = process.stdout
+    assert "34 emoji to train on, 9 held out to calibrate, 18 to test" in (
+        printed
+    )
+    assert "3 classes of 22 to 3 in training: 1 head, 1 medium, 1 tail" in (
+        printed
+    )
+    fused, parts = tables(printed)
+    rows = [name for m in METHODS for name in (m, f"{m}, calibrated")]
+    assert list(fused) == list(parts) == rows
+    for method, row in fused.items():
+        assert list(row) == ["fused", "head", "medium", "tail"]
+        mean = (row["head"] + row["medium"] + row["tail"]) / 3
+        assert row["fused"] == pytest.approx(mean, abs=0.1)
+        # Chance is 33 %, and a class can be told by one pixel or one word.
+        assert row["fused"] > 60, method
+    for method, row in parts.items():
+        # By the learnt vector the fused output is that of the other alone.
+        assert row["picture lost"] == row["keywords alone"]
+        assert row["keywords lost"] == row["picture alone"]
+        if not method.startswith("joint"):
+            assert row["picture alone"] > 60
+            assert row["keywords alone"] > 60
+    difference = re.search(r"difference between .* here (\S+)", printed)[1]
+    assert float(difference) < 1e-4
+    height, width, _ = image.imread(tmp_path / "out" / "image_text.png").shape
+    assert (width, height) == (1210, 1155)
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--epochs"])
+def test_nothing_to_run(option, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    import image_text
+
+    monkeypatch.setattr(sys, "argv", ["image_text.py", option, "0"])
+    with pytest.raises(SystemExit):
+        image_text.main()
+    assert "must be at least 1" in capsys.readouterr().err
