@@ -224,9 +224,8 @@ def draw(results, path):
             picture.mean(),
             color=STYLES[method]["color"],
             linestyle="dashed",
-            label=f"{method}, picture alone",
         )
-    left.set_title("Both, fused")
+    left.set_title("Both, fused (dashed: the picture alone)")
     right.set_title("Voice alone")
     right.set_ylim(0, 100)
     for axis in (left, right):
@@ -234,7 +233,13 @@ def draw(results, path):
         axis.set_xticks(NOISE)
         axis.grid(axis="y", color="#dddddd")
         axis.spines[["top", "right"]].set_visible(False)
-    left.legend(frameon=False, fontsize=10.5)
+    right.legend(frameon=False, loc="upper left")
+    figure.supxlabel(
+        "On speakers not heard in training. Line: mean over seeds; band: "
+        "lowest to highest.",
+        fontsize=11,
+        color="#444444",
+    )
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
