@@ -1,4 +1,4 @@
-"""How many clips a second the loaders of sound and pictures give.
+"""How many samples a second the loaders of the benchmarks give.
 
     KERAS_BACKEND=torch python benchmarks/loading.py
     KERAS_BACKEND=jax python benchmarks/loading.py --loaders crema_d --processes
@@ -10,12 +10,15 @@ the start of its workers. The operating system holds the files in memory: of a
 disk nothing is measured.
 
 Beside it stands how many a training step takes a second, with MIMO and the same
-batch size: of three convolutions for each modality, or of `--encoder resnet18`,
-as in the papers. A loader that gives more does not hold it up.
+batch size: of three convolutions for each picture and sound, or of `--encoder
+resnet18`, as in the papers, and of a Transformer of words. A loader that gives
+more does not hold it up.
 """
 
 import argparse
+import json
 import os
+import pickle
 import sys
 import tempfile
 import time
@@ -47,11 +50,15 @@ def write_sound(path, seconds):
 
 def write_frames(folder, count, size):
     folder.mkdir(parents=True)
+    for number in range(1, count + 1):
+        write_picture(folder / f"frame_{number:05d}.jpg", size)
+
+
+def write_picture(path, size):
     # Noise that is scaled up has as large files as photographs.
     picture = Image.effect_noise((size[0] // 4, size[1] // 4), 80)
     picture = picture.resize(size, Image.Resampling.BICUBIC).convert("RGB")
-    for number in range(1, count + 1):
-        picture.save(folder / f"frame_{number:05d}.jpg", quality=90)
+    picture.save(path, quality=90)
 
 
 def write_list(path, line, count):
@@ -112,18 +119,55 @@ def write_av_mnist(folder, count):
         np.save(folder / f"{part}_labels.npy", np.zeros(rows, "uint8"))
 
 
+def write_mm_imdb(folder, count):
+    """The raw folder: covers of the usual size, plots of a hundred words."""
+    split = {"train": count, "dev": HELD_OUT, "test": HELD_OUT}
+    plot = " ".join(["plot"] * 100)
+    (folder / "dataset").mkdir()
+    for part, number in split.items():
+        split[part] = [f"{part}{i}" for i in range(number)]
+        for film in split[part]:
+            text = json.dumps({"genres": ["Drama"], "plot": [plot]})
+            (folder / f"dataset/{film}.json").write_text(text)
+            write_picture(folder / f"dataset/{film}.jpeg", (256, 380))
+    (folder / "split.json").write_text(json.dumps(split))
+
+
+def write_cmu_mosei(folder, count):
+    """MultiBench's pickle, which is held in memory."""
+    random = np.random.default_rng(0)
+    data = {}
+    for part, number in (("train", count), ("valid", 2), ("test", 2)):
+        data[part] = {
+            key: random.normal(size=(number, 50, width)).astype("float32")
+            for key, width in (("vision", 35), ("audio", 74), ("text", 300))
+        }
+        data[part]["labels"] = np.ones((number, 1, 1), "float32")
+        data[part]["id"] = np.array([[str(i)] for i in range(number)], object)
+    (folder / "mosei_senti_data.pkl").write_bytes(pickle.dumps(data))
+
+
 LOADERS = {
     "crema_d": write_crema_d,
     "kinetics_sounds": write_kinetics_sounds,
     "ave": write_ave,
     "vggsound": write_vggsound,
     "av_mnist": write_av_mnist,
+    "mm_imdb": write_mm_imdb,
+    "cmu_mosei": write_cmu_mosei,
 }
+# They decode nothing.
+UNCACHED = ("av_mnist", "cmu_mosei")
 
 
 def load(name, folder, count, **options):
     """The first samples of the training part."""
-    train, *_ = getattr(datasets, f"load_{name}")(folder, **options)
+    path, given = folder, dict(options)
+    if name == "mm_imdb":
+        given["tokenize"] = lambda plot: [1] * len(plot.split())
+    if name == "cmu_mosei":
+        (path,) = folder.glob("*.pkl")
+    train, *_ = getattr(datasets, f"load_{name}")(path, **given)
     # Without the share that was split off.
     labels = train.labels[:count]
     options.pop("cache", None)
@@ -151,6 +195,8 @@ def rate(model, samples):
 
 def small(shape):
     """An encoder of three convolutions, of each frame if there are several."""
+    if len(shape) < 3:
+        return words(shape)
     video = len(shape) == 4
     encoder = keras.Sequential([keras.Input(shape)])
     for filters in (32, 64, 128):
@@ -164,22 +210,32 @@ def small(shape):
     return encoder
 
 
+def words(shape):
+    """An encoder of ids, or of a vector for each word."""
+    if len(shape) == 1:
+        return models.text_encoder(8000, *shape)
+    return models.Transformer(shape)
+
+
 def resnet18(shape):
     """The encoder of the papers."""
+    if len(shape) < 3:
+        return words(shape)
     encoder = models.ResNet18(shape[-3:])
     return models.frames(encoder, shape[0]) if len(shape) == 4 else encoder
 
 
-ENCODERS = {"small": small}
-if hasattr(models, "ResNet18"):
-    ENCODERS["resnet18"] = resnet18
+ENCODERS = {"small": small, "resnet18": resnet18}
 
 
 def training_rate(x, y, encoder):
     """Samples a second of a training step on one batch."""
     encoders = {key: encoder(array.shape[1:]) for key, array in x.items()}
-    model = keras_mimo.late_fusion(encoders, num_classes=10)
+    multilabel = y.ndim == 2
+    model = keras_mimo.late_fusion(encoders, y.shape[1] if multilabel else 10)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if multilabel:
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
     model.compile("sgd", loss, combiner="mimo")
     model.train_on_batch(x, y)
     start = time.perf_counter()
@@ -203,13 +259,12 @@ def rows(name, folder, args):
                 "workers": number,
                 "use_multiprocessing": args.processes and number > 0,
             }
-            # Nothing to decode: no argument either.
-            if name != "av_mnist":
+            if name not in UNCACHED:
                 given["cache"] = cache and folder / cache.format(number)
             yield rate(model, load(name, folder, count, **given))
 
     passes = {"none": None}
-    if name != "av_mnist":
+    if name not in UNCACHED:
         # One for each number of workers, the second time found as it is.
         passes.update({"written": "cache{}", "read": "cache{}"})
     for title, cache in passes.items():
@@ -229,7 +284,7 @@ def main(arguments):
         "--processes", action="store_true", help="workers are processes"
     )
     args = parser.parse_args(arguments)
-    print(f"clips a second; {machine()}\n")
+    print(f"samples a second; {machine()}\n")
     titles = [f"{number} workers" for number in args.workers]
     print("| " + " | ".join(["loader", "cache", *titles, "training"]) + " |")
     print("|" + " --- |" * (3 + len(titles)))

@@ -143,7 +143,8 @@ def test_loading():
     head, rows = table(
         printed(
             "benchmarks/loading.py",
-            *("--loaders", "crema_d", "av_mnist", "--workers", 0, 2),
+            *("--loaders", "crema_d", "av_mnist", "mm_imdb", "cmu_mosei"),
+            *("--workers", 0, 2),
             *("--samples", 6, "--batch-size", 2),
         )
     )
@@ -153,6 +154,10 @@ def test_loading():
         ["crema_d", "written"],
         ["crema_d", "read"],
         ["av_mnist", "none"],
+        ["mm_imdb", "none"],
+        ["mm_imdb", "written"],
+        ["mm_imdb", "read"],
+        ["cmu_mosei", "none"],
     ]
     for row in rows:
         assert all(float(cell) > 0 for cell in row[2:])
