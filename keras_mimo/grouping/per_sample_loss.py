@@ -10,7 +10,8 @@ class PerSampleLoss:
     """The loss of every sample of a batch, before any reduction.
 
     Args:
-        model: A model, whose compiled loss is the default.
+        model: A model, whose compiled loss is the default: of its output, or of
+            the fused one where its objectives are those of modalities.
         loss: Name of a loss, `keras.losses.Loss` or function, or `None`.
 
     Raises:
@@ -19,8 +20,12 @@ class PerSampleLoss:
 
     def __init__(self, model, loss):
         self._given = loss
+        self._fused = None
         if loss is None:
             loss = getattr(model, "loss", None)
+            objective = getattr(model, "objectives", None)
+            objective = getattr(objective, "within", objective)
+            self._fused = getattr(objective, "fused", None)
         leaves = [leaf for leaf in tree.flatten(loss) if leaf is not None]
         if len(leaves) > 1:
             raise ValueError(
@@ -54,6 +59,8 @@ class PerSampleLoss:
 
     def _losses(self, labels, y_pred):
         y, ids = map(ops.convert_to_tensor, labels)
+        if isinstance(y_pred, dict):
+            y_pred = y_pred.get(self._fused, y_pred)
         outputs = tree.flatten(y_pred)
         if len(outputs) > 1:
             if not callable(self._given):

@@ -140,3 +140,34 @@ def test_bad_arguments(arguments):
 def test_an_unknown_method_is_refused_before_training():
     with pytest.raises(ValueError, match="`method` must be one of"):
         RegroupClasses(data(), method="average")
+
+
+def test_the_fused_loss_groups_the_classes_of_modalities():
+    x, y = data()
+    x = {"a": x[:, :2], "b": x[:, 2:]}
+
+    def regrouped(loss):
+        keras.utils.set_random_seed(0)
+        encoders = {
+            name: keras.Sequential(
+                [keras.Input((2,)), layers.Dense(4, activation="tanh")]
+            )
+            for name in x
+        }
+        model = keras_mimo.late_fusion(encoders, 4, fusion="concat")
+        options = keras_mimo.gbg(num_groups=2, within=keras_mimo.Modalities())
+        model.compile(keras.optimizers.SGD(0.1), LOSS, **options)
+        regroup = RegroupClasses((x, y), start=1, loss=loss)
+        history = model.fit(x, y, epochs=2, callbacks=[regroup], **OPTIONS)
+        assert len(model.objectives.groups) == 2
+        inside = regroup.history[0][1].cosine_inside_groups
+        return inside, history.history["loss"]
+
+    def of_fused(y, y_pred):
+        return keras.losses.sparse_categorical_crossentropy(
+            y, y_pred["fused"], from_logits=True
+        )
+
+    actual, expected = regrouped(None), regrouped(of_fused)
+    np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(actual[1], expected[1], rtol=1e-5)
