@@ -22,7 +22,7 @@ modalities, and give `train()` an encoder for each.
 Run `make bench-data` once, which fetches the pictures, and install espeak-ng
 (`apt install espeak-ng`), which speaks for a minute the first time. Then
 `python examples/image_sound.py`, with KERAS_BACKEND set to tensorflow, jax or
-torch. It takes about five minutes on two cores.
+torch.
 """
 
 import argparse
