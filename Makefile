@@ -53,6 +53,9 @@ echo "time of the tests:$$times"
 endef
 verdict = if [ -n "$$failed" ]; then echo "tests failed on:$$failed"; exit 1; fi
 
+# They are many small programs, which take longer to optimise than to run.
+test: export XLA_FLAGS ?= --xla_backend_optimization_level=0 \
+	--xla_llvm_disable_expensive_passes=true
 test: install ## run the quick tests on each of BACKENDS (BACKENDS=jax, ARGS="-k mimo")
 	@$(call run_tests,-m "not slow and not hub"); \
 	echo "these were the quick tests: make test-all runs the slow ones too"; \

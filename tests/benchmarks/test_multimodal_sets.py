@@ -14,6 +14,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", multimodal_sets.SETS)
 def test_encoders_fit_the_data_and_learn(name):
     """One batch, learnt by heart: all that is not the data is right."""

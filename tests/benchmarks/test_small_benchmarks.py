@@ -128,6 +128,7 @@ def test_fusion():
         assert best > worst
 
 
+@pytest.mark.slow
 def test_trunk_rows():
     head, rows = table(
         printed("benchmarks/trunk_rows.py", "--modalities", 2, "--steps", 5)

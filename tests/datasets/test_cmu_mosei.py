@@ -99,6 +99,7 @@ def encoder(shape):
     )
 
 
+@pytest.mark.slow
 def test_a_model_trains_and_takes_an_absent_face_for_missing(path):
     train, validation, test = load_cmu_mosei(path, batch_size=4, workers=2)
     shapes = {"vision": (50, 35), "audio": (50, 74), "text": (50, 300)}

@@ -187,6 +187,7 @@ def test_files_are_decoded_once(folder, monkeypatch):
         np.testing.assert_array_equal(array, first[name])
 
 
+@pytest.mark.slow
 def test_training_with_clips_that_lack_a_modality(folder):
     (folder / "AudioWAV" / f"{TRAIN[0]}.wav").unlink()
     with pytest.warns(UserWarning, match="1 lack"):

@@ -340,6 +340,7 @@ def test_arguments_for_the_folder_are_checked(folder, options, error):
         load_raw(folder, **options)
 
 
+@pytest.mark.slow
 def test_a_model_trains_and_takes_what_is_marked_for_missing(folder):
     train, validation, test = load_raw(
         folder, incomplete="mark", image_size=(8, 5), batch_size=2

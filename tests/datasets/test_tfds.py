@@ -67,6 +67,7 @@ def test_it_is_shuffled(mocked):
     assert sorted(plain[0][1]) == sorted(shuffled[0][1])
 
 
+@pytest.mark.slow
 def test_a_model_trains(mocked):
     def image(sample):
         return sample["image"] / 255

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 import keras_mimo
@@ -46,6 +47,7 @@ def two_heads(combiner):
     return model
 
 
+@pytest.mark.slow
 def test_the_page_to_choose_by():
     x, y = data()
     names = given()

@@ -16,6 +16,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 CLASSES = 5
 
 
+@pytest.mark.slow
 def test_long_tails():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 4)).astype("float32")
@@ -75,6 +76,7 @@ def test_training(tmp_path, monkeypatch):
     assert not (tmp_path / "backup").exists()
 
 
+@pytest.mark.slow
 def test_multimodal():
     names = {"keras": keras, "keras_mimo": keras_mimo, **given()}
     blocks = python_blocks(DOCS / "multimodal.md")
@@ -103,6 +105,7 @@ def test_multimodal():
     np.testing.assert_array_equal(after, before)
 
 
+@pytest.mark.slow
 def test_texts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     texts = [f"it is number {i}, so they say" for i in range(15)] + [""]

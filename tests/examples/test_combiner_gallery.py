@@ -52,6 +52,7 @@ def printed(gallery, folder):
     return run(gallery, *options, "--output", output)
 
 
+@pytest.mark.slow
 def test_the_table_is_markdown_and_complete(printed):
     lines = [line for line in printed.splitlines() if line.startswith("|")]
     assert len({len(line) for line in lines}) == 1
@@ -82,6 +83,7 @@ def test_the_table_is_markdown_and_complete(printed):
     assert alone[0] > constant[0]
 
 
+@pytest.mark.slow
 def test_machine_backend_and_versions_are_named(printed):
     assert f"keras {keras.__version__}" in printed
     assert f"keras_mimo {keras_mimo.__version__}" in printed
@@ -89,6 +91,7 @@ def test_machine_backend_and_versions_are_named(printed):
     assert re.search(r"\d+ cores; .*; \d+ s in all", printed)
 
 
+@pytest.mark.slow
 def test_the_picture_is_drawn(printed):
     path = re.search(r"Picture: (\S+)", printed)[1]
     pixels = image.imread(path)

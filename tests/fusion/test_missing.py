@@ -8,6 +8,7 @@ from keras import ops
 
 import keras_mimo
 from keras_mimo.layers import GatedFusion
+from tests.quick import quick
 
 CLASSES = 3
 BATCH = 8
@@ -127,7 +128,7 @@ def test_training_equals_a_loop_that_drops_what_is_missing():
         np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", quick(["intermediate"], FUSIONS))
 def test_missing_in_training_evaluation_and_files(fusion, tmp_path):
     x, y = patients()
     present = there(x)
@@ -333,7 +334,7 @@ def early_fusion():
     return keras.Model(inputs, layers.Dense(CLASSES)(x))
 
 
-@pytest.mark.parametrize("absent", ["zeros", "mean", "learnt"])
+@pytest.mark.parametrize("absent", quick(["mean"], ["zeros", "mean", "learnt"]))
 def test_early_fusion_sees_what_is_absent(absent, tmp_path):
     x, y = patients()
     present = there(x)

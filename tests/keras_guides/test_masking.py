@@ -65,6 +65,7 @@ def train_masked(model, given):
     return logs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combiner", SUMS)
 def test_masks(combiner):
     as_keras_does(masked, train_masked, combiner)
@@ -106,6 +107,7 @@ def translate(model, given):
     return model.fit((WORDS, WORDS[::-1]), y, epochs=2, **BATCHES).history
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combiner", SUMS)
 def test_an_encoder_and_a_decoder(combiner):
     as_keras_does(encoder_decoder, translate, combiner)

@@ -46,6 +46,7 @@ def fine_tune(model, given):
     return {**first, **{f"second_{k}": v for k, v in second.items()}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combiner", SUMS)
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
 def test_freeze_and_unfreeze(combiner, tmp_path):
@@ -76,6 +77,7 @@ def normalized(base):
     return base(inputs, {name: layers.Dense(1, name=name)(x) for name in "ab"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combiner", SUMS)
 def test_batch_normalization(combiner):
     as_keras_does(normalized, fit_normalized, combiner)

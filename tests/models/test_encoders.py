@@ -111,11 +111,13 @@ def check_saved(model, x, folder):
         pickle.dump((x, predicted), file)
 
 
+@pytest.mark.slow
 def test_sequences_train_and_are_saved(tmp_path):
     encoders, x = sequences()
     check_saved(trained(encoders, x), x, tmp_path)
 
 
+@pytest.mark.slow
 def test_texts_may_be_missing():
     encoders, x = sequences()
     model = trained(encoders, x, missing={"text": 0, "sensor": 0})

@@ -6,6 +6,7 @@ from keras_mimo.models import ResNet18
 from keras_mimo.models import frames
 
 
+@pytest.mark.slow
 def test_features_are_means_over_frames():
     encoder = ResNet18((16, 20), channels=1, filters=2)
     model = frames(encoder, 3)

@@ -21,6 +21,7 @@ def test_parameters_are_those_of_torchvision():
     assert grey.input_shape == (None, 257, 188, 1)
 
 
+@pytest.mark.slow
 def test_shapes():
     model = ResNet18((20, 20, 5), filters=3, name="sound")
     assert model.input_shape == (None, 20, 20, 5)

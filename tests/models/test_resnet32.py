@@ -12,6 +12,7 @@ def trainable(model):
     return sum(int(np.prod(v.shape)) for v in model.trainable_variables)
 
 
+@pytest.mark.slow
 def test_parameters():
     # By hand: 31 convolutions without biases, two numbers of batch
     # normalization for each filter, and the classifier.

@@ -316,6 +316,7 @@ def test_an_objective_that_does_not_reach_the_balanced_variables_is_named():
         model.train_on_batch(*data())
 
 
+@pytest.mark.slow
 def test_mmpareto_over_encoders():
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)

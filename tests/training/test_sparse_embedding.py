@@ -228,13 +228,7 @@ CASES = {
     "graddrop": Case(drop, sparse=False),
     "graddrop, two": Case(drop, adam(), "two", sparse=False),
 }
-QUICK = (
-    "mgda, clipnorm",
-    "mgda, Adam, two",
-    "mgda, scaled",
-    "graddrop, two",
-    "upgrad, penalty",
-)
+QUICK = ("mgda, Adam, two", "graddrop, two")
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
