@@ -343,10 +343,9 @@ MUTATIONS = [
         for backend, old, new in [
             (
                 "tensorflow",
-                "return self._gradients([self._outputs[k]], None, "
-                "self._at(indices))",
-                "return self._gradients([self._outputs[k - 1]], None, "
-                "self._at(indices))",
+                "return self._of_variables([self._outputs[k]], None, indices)",
+                "return self._of_variables([self._outputs[k - 1]], None, "
+                "indices)",
             ),
             (
                 "torch",

@@ -317,6 +317,7 @@ CASES = {
     quick(
         [
             "layers_losses_and_weights",
+            "eager_with_an_idle_head",
             "class_weight",
             "mixed_float16",
         ],
