@@ -26,7 +26,7 @@ import keras
 import matplotlib
 import numpy as np
 from quickstart import SENSORS
-from quickstart import encoder
+from quickstart import encoders
 from quickstart import machine
 from quickstart import mean_and_spread
 
@@ -55,9 +55,7 @@ STEPS = 10
 def run(optimizer, factor, seed, epochs, train_set, test_set):
     """Lengths of the encoders' first updates, and the sensors' accuracy."""
     keras.utils.set_random_seed(seed)
-    model = keras_mimo.late_fusion(
-        {name: encoder() for name in SENSORS}, num_classes=len(WATCH_CLASSES)
-    )
+    model = keras_mimo.late_fusion(encoders(), num_classes=len(WATCH_CLASSES))
     model.compile(
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
