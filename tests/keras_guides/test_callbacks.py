@@ -12,6 +12,9 @@ from tests.keras_guides.common import as_keras_does
 from tests.keras_guides.common import compiled
 from tests.keras_guides.common import graph
 
+# What the guides do with one model after the other takes long to compile.
+pytestmark = pytest.mark.slow
+
 
 class Own(keras.callbacks.Callback):
     """Changes the learning rate, and stops with the best weights so far."""

@@ -19,6 +19,9 @@ from tests.keras_guides.common import fitted
 from tests.keras_guides.common import plain
 from tests.keras_guides.common import sgd
 
+# What the guides do with one model after the other takes long to compile.
+pytestmark = pytest.mark.slow
+
 
 def several_inputs(base):
     """A layer and a model that are called twice."""

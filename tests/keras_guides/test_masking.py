@@ -16,6 +16,9 @@ from tests.keras_guides.common import as_keras_does
 from tests.keras_guides.common import fitted
 from tests.keras_guides.common import sgd
 
+# What the guides do with one model after the other takes long to compile.
+pytestmark = pytest.mark.slow
+
 
 class Masked(layers.Layer):
     """Makes a mask, as `Embedding` does."""
@@ -65,7 +68,6 @@ def train_masked(model, given):
     return logs
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("combiner", SUMS)
 def test_masks(combiner):
     as_keras_does(masked, train_masked, combiner)
@@ -107,7 +109,6 @@ def translate(model, given):
     return model.fit((WORDS, WORDS[::-1]), y, epochs=2, **BATCHES).history
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("combiner", SUMS)
 def test_an_encoder_and_a_decoder(combiner):
     as_keras_does(encoder_decoder, translate, combiner)

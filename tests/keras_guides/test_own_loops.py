@@ -19,6 +19,9 @@ from tests.keras_guides.common import options
 from tests.keras_guides.common import plain
 from tests.keras_guides.common import sgd
 
+# What the guides do with one model after the other takes long to compile.
+pytestmark = pytest.mark.slow
+
 
 def loop(model, given):
     """A loop that knows the layers' part of a model only."""

@@ -13,6 +13,9 @@ from tests.keras_guides.common import as_keras_does
 from tests.keras_guides.common import fitted
 from tests.keras_guides.common import register
 
+# What the guides do with one model after the other takes long to compile.
+pytestmark = pytest.mark.slow
+
 
 @register
 class Block(layers.Layer):

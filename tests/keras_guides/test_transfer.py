@@ -21,6 +21,9 @@ from tests.keras_guides.common import graph
 from tests.keras_guides.common import options
 from tests.quick import quick
 
+# What the guides do with one model after the other takes long to compile.
+pytestmark = pytest.mark.slow
+
 
 def transferred(base):
     """A frozen model in a new one."""
@@ -46,7 +49,6 @@ def fine_tune(model, given):
     return {**first, **{f"second_{k}": v for k, v in second.items()}}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("combiner", SUMS)
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
 def test_freeze_and_unfreeze(combiner, tmp_path):
@@ -77,7 +79,6 @@ def normalized(base):
     return base(inputs, {name: layers.Dense(1, name=name)(x) for name in "ab"})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("combiner", SUMS)
 def test_batch_normalization(combiner):
     as_keras_does(normalized, fit_normalized, combiner)
