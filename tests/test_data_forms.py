@@ -16,6 +16,9 @@ from tests.backends import KERAS
 from tests.quick import quick
 from tests.test_fidelity import SumOfGradients
 
+# A model is compiled for each.
+pytestmark = pytest.mark.slow
+
 # The last batch is smaller.
 SAMPLES = 22
 BATCH = 8
