@@ -8,6 +8,7 @@ from keras_mimo import layers
 from keras_mimo import losses
 from keras_mimo import metrics
 from keras_mimo import models
+from keras_mimo import modulations
 from keras_mimo import objectives
 from keras_mimo.combiners import BalancedGradientCombiner
 from keras_mimo.combiners import ConstantCombiner
@@ -57,5 +58,6 @@ __all__ = [
     "mask_modalities",
     "metrics",
     "models",
+    "modulations",
     "objectives",
 ]

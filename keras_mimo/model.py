@@ -8,6 +8,7 @@ from keras import tree
 
 from keras_mimo import combiners
 from keras_mimo import gradients
+from keras_mimo import modulations
 from keras_mimo.combiners import ConstantCombiner
 from keras_mimo.export import export_model
 from keras_mimo.objectives import Objective
@@ -18,6 +19,8 @@ from keras_mimo.training.compile_config import takes
 from keras_mimo.training.compiled import CompiledObjectives
 from keras_mimo.training.epoch_end import with_epoch_end
 from keras_mimo.training.gradient_scope import GradientScope
+from keras_mimo.training.modulated import ModulatedStep
+from keras_mimo.training.modulated import score_keepers
 from keras_mimo.training.random_state import RandomState
 from keras_mimo.training.training_step import TrainingStep
 from keras_mimo.utils._keras import Functional
@@ -33,7 +36,7 @@ class BalancedModel(TrainingStep):
     """A `keras.Model` whose objectives are balanced by a combiner.
 
     Built and used like `keras.Model`, functionally or by subclassing. All that
-    is new are five arguments of `compile()`, from `objectives` on. Without them
+    is new are six arguments of `compile()`, from `objectives` on. Without them
     it is a `keras.Model`.
 
     Example:
@@ -91,6 +94,7 @@ class BalancedModel(TrainingStep):
         balanced_variables=None,
         blocks="all",
         gradients_at=None,
+        modulation=None,
     ):
         """Configures the model for training.
 
@@ -132,14 +136,19 @@ class BalancedModel(TrainingStep):
                 A combiner of gradients then compares the gradients with respect
                 to that output: K short backward passes and one long one.
                 Defaults to `None`: with respect to variables.
+            modulation: One factor for the encoder of each modality, beside any
+                combiner: a `keras_mimo.modulations.Modulation`, or the name of
+                one (see `keras_mimo.modulations.get()`). Defaults to `None`.
 
         Raises:
-            TypeError: If `combiner` or `objectives` is of the wrong type.
+            TypeError: If `combiner`, `modulation` or `objectives` is of the
+                wrong type.
             ValueError: If the backend can't train, or if an argument does not
                 fit the others.
         """
         optimizer = keras.optimizers.get(optimizer)
         combiner = combiners.get(combiner)
+        modulation = modulations.get(modulation)
         arguments = dict(
             optimizer=optimizer,
             loss=loss,
@@ -155,6 +164,7 @@ class BalancedModel(TrainingStep):
             balanced_variables=balanced_variables,
             blocks=blocks,
             gradients_at=gradients_at,
+            modulation=modulation,
         )
         _check_type("objectives", objectives, Objective)
         scope = GradientScope(self, balanced_variables, blocks, gradients_at)
@@ -165,6 +175,10 @@ class BalancedModel(TrainingStep):
         objective = objectives or self.default_objectives()
         if combiner is None and objective.default_weights() is not None:
             combiner = ConstantCombiner(objective.default_weights())
+        modulated = None
+        asked = combiner is not None and score_keepers(self)
+        if modulation is not None or asked:
+            modulated = ModulatedStep(self, modulation, objective, loss)
         output_names = self._known_output_names()
         if combiner is not None:
             gradients.engine()
@@ -192,6 +206,7 @@ class BalancedModel(TrainingStep):
         # Not tracked: the combiner's state is no weight of the model.
         object.__setattr__(self, "_compile_arguments", arguments)
         object.__setattr__(self, "_gradient_scope", scope)
+        object.__setattr__(self, "_modulated", modulated)
         self._replicas_agree = False
         if combiner is not None:
             self._compile_loss = CompiledObjectives(
@@ -314,6 +329,8 @@ class BalancedModel(TrainingStep):
         metrics = super().metrics
         if self._balanced is not None and not self._evaluates:
             metrics = metrics + self._balanced.training_metrics
+            if self._modulated is not None:
+                metrics = metrics + self._modulated.metrics
         return metrics
 
     @property
@@ -321,7 +338,7 @@ class BalancedModel(TrainingStep):
         variables = super().variables
         if self._balanced is None:
             return variables
-        for keeper in (*self._combiners, self._objective_state):
+        for keeper in self._state_keepers:
             if keeper is not None:
                 variables = variables + keeper.variables
         return variables
@@ -347,6 +364,11 @@ class BalancedModel(TrainingStep):
     def _objective_state(self):
         """The layer in which the objective keeps its state, or `None`."""
         return self._balanced and self._balanced.objective.state
+
+    @property
+    def _modulation_state(self):
+        """The modulation, found here by `save()` for its state, or `None`."""
+        return self.modulation
 
     def _seeds(self):
         """The states of the random number generators of the layers."""

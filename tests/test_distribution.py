@@ -161,7 +161,7 @@ def what_keras_itself_averages(monkeypatch, tmp_path):
 def a_combiner_from_outside_of_the_scope(monkeypatch, tmp_path):
     process = start(tmp_path, "outside_of_the_scope", "CORE", 0, [0])
     output, _ = process.communicate(timeout=500)
-    assert "`combiner` must be created in the scope" in output
+    assert "`combiner` and `modulation` must be created" in output
 
 
 REFUSALS = {

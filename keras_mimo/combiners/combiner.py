@@ -1,12 +1,11 @@
-import contextlib
-import warnings
-
 import keras
 from keras import ops
 
+from keras_mimo.utils.kept_state import KeptState
+
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
-class BalancedGradientCombiner(keras.layers.Layer):
+class BalancedGradientCombiner(KeptState):
     """Base class: turns K losses (and their Gramian) into K weights.
 
     A model updates its variables along `sum_k weights_k * g_k`, where `g_k` is
@@ -78,7 +77,6 @@ class BalancedGradientCombiner(keras.layers.Layer):
     traits = frozenset()
 
     def __init__(self, **kwargs):
-        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.objective_names = None
 
@@ -229,18 +227,6 @@ class BalancedGradientCombiner(keras.layers.Layer):
     def on_epoch_end(self):
         """Called by `fit()` after the batches of an epoch."""
 
-    @contextlib.contextmanager
-    def _state_changes_if(self, keep):
-        """Undoes what happens to the state unless `keep`, a scalar tensor."""
-        variables = self.non_trainable_weights
-        # Copies: PyTorch assigns in place.
-        before = [ops.copy(v) for v in variables]
-        yield
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(
-                ops.where(keep, ops.convert_to_tensor(variable), value)
-            )
-
     def _check_shapes(self, losses, gramian, active):
         count = losses.shape[0] if len(losses.shape) else "K"
         if self.built:
@@ -275,31 +261,6 @@ class BalancedGradientCombiner(keras.layers.Layer):
     def build_from_config(self, config):
         if config:
             self.build(config["objective_names"])
-
-    def save_own_variables(self, store):
-        super().save_own_variables(store)
-        # Keras does not save the state of random number generators.
-        for index, generator in enumerate(self._seed_generators):
-            store[f"seed_{index}"] = generator.state
-
-    def load_own_variables(self, store):
-        # A file written without this combiner holds nothing for it.
-        if not store.keys():
-            return
-        if not self.built:
-            # Keras would drop the state, and its own error too.
-            warnings.warn(
-                f"The state of {type(self).__name__} was not loaded, since it "
-                "is not built: call `evaluate()` on a batch first, or load a "
-                "`.keras` file.",
-                stacklevel=2,
-            )
-            return
-        store = {key: store[key] for key in store.keys()}
-        for index, generator in enumerate(self._seed_generators):
-            if f"seed_{index}" in store:
-                generator.state.assign(store.pop(f"seed_{index}"))
-        super().load_own_variables(store)
 
 
 def _as_float(x):

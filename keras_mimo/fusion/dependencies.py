@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_mimo.layers.absent_features import AbsentFeatures
 from keras_mimo.layers.absent_input import AbsentInput
 from keras_mimo.utils._keras import Functional
 
@@ -59,11 +60,22 @@ def used_inputs(tensor, inputs):
     return [x.name for x in inputs if id(x) in met]
 
 
+def used_inputs_of(layer, tensor, inputs):
+    """The names of the inputs on which a layer before a tensor depends."""
+    return {
+        name
+        for node in calls([tensor])
+        if node.operation is layer
+        for given in node.input_tensors
+        for name in used_inputs(given, inputs) or ()
+    }
+
+
 def layer_inputs(output, inputs):
     """For each layer on the way to a tensor, the inputs it depends on.
 
-    Functional and sequential models are looked into. An input that is replaced
-    as absent is none on which a layer depends.
+    Functional and sequential models are looked into. What is replaced as absent
+    is nothing on which a layer depends.
 
     Args:
         output: Symbolic tensor.
@@ -72,9 +84,18 @@ def layer_inputs(output, inputs):
     Returns:
         Dict from layers to sets of the names of inputs.
     """
-    layers = {}
-    _spread([output], {id(x): frozenset({x.name}) for x in inputs}, layers)
+    layers, _ = _dependencies(output, inputs)
     return layers
+
+
+def tensor_inputs(output, inputs):
+    """The inputs that a tensor depends on, as those of `layer_inputs()`.
+
+    Returns:
+        Set of the names of inputs.
+    """
+    _, found = _dependencies(output, inputs)
+    return found
 
 
 def last_operation(tensor):
@@ -82,6 +103,13 @@ def last_operation(tensor):
     operation, _, index = tensor._keras_history
     graph = _graph(operation)
     return last_operation(graph[1][index]) if graph else operation
+
+
+def _dependencies(output, inputs):
+    layers = {}
+    sources = {id(x): frozenset({x.name}) for x in inputs}
+    _spread([output], sources, layers)
+    return layers, sources[id(output)]
 
 
 def _spread(outputs, sources, layers):
@@ -94,12 +122,19 @@ def _spread(outputs, sources, layers):
             _spread(graph[1], inner, layers)
             found = [inner[id(x)] for x in graph[1]]
         else:
-            absent = isinstance(node.operation, AbsentInput)
-            union = frozenset().union(*(() if absent else given))
+            union = frozenset().union(*(() if _is_absent(node) else given))
             before = layers.get(node.operation, frozenset())
             layers[node.operation] = before | union
             found = [union] * len(node.outputs)
         sources.update(zip(map(id, node.outputs), found, strict=True))
+
+
+def _is_absent(node):
+    """Whether what a layer returns says nothing of what it was given."""
+    if isinstance(node.operation, AbsentFeatures):
+        # With a second tensor, it is absent from some samples.
+        return len(node.input_tensors) == 1
+    return isinstance(node.operation, AbsentInput)
 
 
 def _graph(operation):

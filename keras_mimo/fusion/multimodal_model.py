@@ -8,6 +8,8 @@ from keras_mimo.export import export_model
 from keras_mimo.export.inference_model import plain_model
 from keras_mimo.fusion.dependencies import calls
 from keras_mimo.fusion.dependencies import layer_inputs
+from keras_mimo.fusion.dependencies import tensor_inputs
+from keras_mimo.fusion.dependencies import used_inputs_of
 from keras_mimo.fusion.fitted_on import FittedOn
 from keras_mimo.fusion.fusion_calibration import FusionCalibration
 from keras_mimo.fusion.fusion_calibration import scaled_sum
@@ -147,6 +149,13 @@ class MultimodalModel(FunctionalBalancedModel):
         fused one, depend on inputs of that modality alone, and belong to no
         other modality. A modality without has no entry.
         """
+        named = self._named_encoders()
+        if named is None:
+            return self.branch_variables
+        return {m: layer.trainable_variables for m, layer in named.items()}
+
+    def _named_encoders(self):
+        """The encoder of each modality by its name, or `None`."""
         modalities = [name for name in self.output if name != "fused"]
         named = {
             layer.name.removesuffix("_encoder"): layer
@@ -159,11 +168,40 @@ class MultimodalModel(FunctionalBalancedModel):
             encoders & {node.operation for node in calls([self.output[name]])}
             for name in modalities
         ):
-            return {m: layer.trainable_variables for m, layer in named.items()}
-        return _encoder_variables(
+            return named
+        return None
+
+    @property
+    def branch_variables(self):
+        """Trainable variables of the branch of each modality.
+
+        As `encoder_variables`, but a branch goes on to where modalities meet:
+        the heads of `late_fusion(fusion="sum")` are part of it.
+        """
+        inputs = self.modality_inputs
+        return _branch_variables(
             layer_inputs(self.output["fused"], self.inputs),
-            {m: layer_inputs(self.output[m], self.inputs) for m in modalities},
+            {m: layer_inputs(self.output[m], self.inputs) for m in inputs},
+            inputs,
         )
+
+    @property
+    def modality_inputs(self):
+        """Names of the inputs that the output of each modality depends on.
+
+        A dict from the name of a modality to a set of strings.
+        """
+        named = self._named_encoders() or {}
+        fused = self.output["fused"]
+        return {
+            name: frozenset(
+                used_inputs_of(named[name], fused, self.inputs)
+                if name in named
+                else tensor_inputs(output, self.inputs)
+            )
+            for name, output in self.output.items()
+            if name != "fused"
+        }
 
     def export(
         self,
@@ -219,26 +257,26 @@ class MultimodalModel(FunctionalBalancedModel):
         )
 
 
-def _encoder_variables(fused, own):
-    """Of the layers of an encoder, by what the layers depend on.
+def _branch_variables(fused, own, inputs):
+    """Of the layers of a branch, by what the layers depend on.
 
     Args:
         fused: Dict from the layers before the fused output to the inputs on
             which each depends.
         own: The same before the output of each modality, by its name.
+        inputs: Dict from modalities to the inputs of their outputs.
 
     Returns:
         Dict from the names of modalities to lists of variables.
     """
-    encoders = {}
+    branches = {}
     for modality, layers in own.items():
-        inputs = frozenset().union(*layers.values())
-        encoders[modality] = [
+        branches[modality] = [
             layer
             for layer, given in fused.items()
-            if given and given <= inputs and layers.get(layer)
+            if given and given <= inputs[modality] and layers.get(layer)
         ]
-    uses = [layer for layers in encoders.values() for layer in layers]
+    uses = [layer for layers in branches.values() for layer in layers]
     variables = {
         modality: [
             variable
@@ -246,6 +284,6 @@ def _encoder_variables(fused, own):
             if uses.count(layer) == 1
             for variable in getattr(layer, "trainable_variables", ())
         ]
-        for modality, layers in encoders.items()
+        for modality, layers in branches.items()
     }
     return {name: found for name, found in variables.items() if found}

@@ -200,12 +200,11 @@ def train_step(model, state, data):
     """One step of a combiner of gradients, in the terms of `JAXTrainer`."""
     trainable, non_trainable, optimizer_values, metrics = state
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    optimizer = model.optimizer
 
     with keras.StatelessScope(
-        list(zip(optimizer.variables, optimizer_values, strict=True))
+        list(zip(model.optimizer.variables, optimizer_values, strict=True))
     ):
-        scale = optimizer.scale_loss(jnp.ones(()))
+        scale = model.optimizer.scale_loss(jnp.ones(()))
 
     layer = model._tapped_layer()
 
@@ -250,18 +249,53 @@ def train_step(model, state, data):
             scale,
             None if factor is None else factor / scale,
         )
-    non_trainable, metrics = _non_trainable_and_metrics(model, scope)
+    updates = _non_trainable_and_metrics(model, scope)
 
     # A variable that no loss reaches has the gradient 0 in plain Keras too.
     gradients = [
         jnp.zeros_like(value) if gradient is None else gradient
         for gradient, value in zip(gradients, trainable, strict=True)
     ]
-    trainable, optimizer_values = optimizer.stateless_apply(
-        optimizer_values, gradients, trainable
+    state = (trainable, updates[0], optimizer_values, updates[1])
+    return _updated(model, state, gradients, losses.total, y_pred, data)
+
+
+def modulated_step(model, state, data):
+    """A step of a combiner of losses, with a modulation."""
+    trainable, non_trainable, optimizer_values, metrics = state
+    differentiate = jax.value_and_grad(
+        model.compute_loss_and_updates, has_aux=True
     )
+    (_, (loss, y_pred, non_trainable, metrics)), gradients = differentiate(
+        trainable,
+        non_trainable,
+        metrics,
+        *keras.utils.unpack_x_y_sample_weight(data),
+        training=True,
+        optimizer_variables=optimizer_values,
+    )
+    state = (trainable, non_trainable, optimizer_values, metrics)
+    return _updated(model, state, gradients, loss, y_pred, data)
+
+
+def _updated(model, state, gradients, loss, y_pred, data):
+    """The logs of a step, and the state after the update."""
+    before, non_trainable, optimizer_values, metrics = state
+    variables = model.trainable_variables
+    modulated = model._modulated
+    if modulated is not None:
+        with _scope(model, before, non_trainable, metrics) as scope:
+            gradients = modulated.gradients(gradients, variables)
+        non_trainable, metrics = _non_trainable_and_metrics(model, scope)
+    trainable, optimizer_values = model.optimizer.stateless_apply(
+        optimizer_values, gradients, before
+    )
+    if modulated is not None:
+        with _scope(model, trainable, non_trainable, metrics):
+            trainable = modulated.updates(variables, before, trainable)
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     logs, metrics = model._update_metrics_variables(
-        metrics, losses.total, x, y, y_pred, sample_weight
+        metrics, loss, x, y, y_pred, sample_weight
     )
     return logs, (trainable, non_trainable, optimizer_values, metrics)
 

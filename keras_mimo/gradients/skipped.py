@@ -23,9 +23,11 @@ def undo_skipped(model, step):
 
 
 def combiner_state(model):
-    """What combiners change, apart from what the optimizer does."""
+    """What combiners and modulations change, apart from the optimizer."""
+    keepers = [*model._combiners, model.modulation]
     return [
         variable
-        for combiner in model._combiners
-        for variable in combiner.non_trainable_variables
+        for keeper in keepers
+        if keeper is not None
+        for variable in keeper.non_trainable_variables
     ]

@@ -1,6 +1,7 @@
 import keras
 import tensorflow as tf
 
+from keras_mimo.gradients import modulated
 from keras_mimo.gradients import skipped
 from keras_mimo.gradients.branch import traced_branch
 from keras_mimo.gradients.rewind import Rewind
@@ -47,14 +48,15 @@ def on_replicas(model, step):
 def _check_scope(model, strategy):
     outside = [
         variable.path
-        for combiner in model._combiners
-        for variable in combiner.variables
+        for keeper in [*model._combiners, model.modulation]
+        if keeper is not None
+        for variable in keeper.variables
         if not strategy.extended.variable_created_in_scope(variable.value)
     ]
     if outside:
         raise ValueError(
-            "`combiner` must be created in the scope of the strategy, for each "
-            "replica to have its state. Received: a combiner with these "
+            "`combiner` and `modulation` must be created in the scope of the "
+            "strategy, for each replica to have their state. Received: these "
             f"variables from elsewhere: {outside}"
         )
 
@@ -241,8 +243,28 @@ def train_step(model, data):
         factor,
     )
     del tape
-    gradients = [_slices(gradient) for gradient in gradients]
-    model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    modulated.apply(model, gradients, variables, _slices)
+    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def modulated_step(model, data):
+    """A step of a combiner of losses, with a modulation."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    with tf.GradientTape() as tape:
+        y_pred = model(x, **model._training_argument())
+        loss = model._compute_loss(x, y, y_pred, sample_weight, training=True)
+        scaled = model.optimizer.scale_loss(loss)
+    model._track_loss(loss, x)
+    variables = model.trainable_weights
+    gradients = [
+        _sparse(gradient, variable)
+        if isinstance(gradient, tf.IndexedSlices)
+        else gradient
+        for gradient, variable in zip(
+            tape.gradient(scaled, variables), variables, strict=True
+        )
+    ]
+    modulated.apply(model, gradients, variables, _slices)
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
 

@@ -5,6 +5,7 @@ import keras
 import torch
 from torch import distributed
 
+from keras_mimo.gradients import modulated
 from keras_mimo.gradients import skipped
 from keras_mimo.gradients.rewind import Rewind
 from keras_mimo.gradients.taps import recorded
@@ -71,7 +72,7 @@ def on_replicas(model, step):
 
 def _copy_from_first(model):
     """Gives all processes what the first one has."""
-    keepers = [*model._combiners, model._objective_state, model.optimizer]
+    keepers = [*model._state_keepers, model.optimizer]
     variables = list(model.weights)
     for keeper in keepers:
         variables.extend(keeper.variables if keeper is not None else [])
@@ -251,7 +252,23 @@ def train_step(model, data):
         factor,
     )
     with torch.no_grad():
-        model.optimizer.apply(gradients, variables)
+        modulated.apply(model, gradients, variables)
+    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+@torch.compiler.disable
+def modulated_step(model, data):
+    """A step of a combiner of losses, with a modulation."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    y_pred = model(x, **model._training_argument())
+    loss = model._compute_loss(x, y, y_pred, sample_weight, training=True)
+    model._track_loss(loss, x)
+    variables = model.trainable_weights
+    values = [variable.value for variable in variables]
+    scaled = model.optimizer.scale_loss(loss)
+    gradients = _gradients([scaled], [None], values)
+    with torch.no_grad():
+        modulated.apply(model, gradients, variables)
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
 

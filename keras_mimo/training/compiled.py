@@ -126,7 +126,7 @@ class CompiledObjectives:
         self.build_combiners(names)
         several = len(names) > 1
         if several and self.combiner.needs != "gradients":
-            self._weight_tracker = WeightTracker(names)
+            self._weight_tracker = MeanTracker(names, "weight")
             self.training_metrics.append(self._weight_tracker)
         if several and self.combiner.needs == "gramian":
             self._conflict_tracker = keras.metrics.Mean(name="conflict")
@@ -134,15 +134,16 @@ class CompiledObjectives:
         self.built = True
 
 
-class WeightTracker(keras.metrics.Metric):
-    """The mean weight of every objective, logged as `<objective>_weight`.
+class MeanTracker(keras.metrics.Metric):
+    """The mean of a number for every objective, logged as `<objective>_<what>`.
 
     One metric: K of them would cost more than the combiner, on PyTorch.
     """
 
-    def __init__(self, names):
-        super().__init__(name="weight")
+    def __init__(self, names, what):
+        super().__init__(name=what)
         self._names = list(names)
+        self._what = what
         self._total = self.add_variable(
             (len(self._names),), keras.initializers.Zeros(), name="total"
         )
@@ -150,14 +151,15 @@ class WeightTracker(keras.metrics.Metric):
             (len(self._names),), keras.initializers.Zeros(), name="count"
         )
 
-    def update_state(self, weights, counts):
-        self._total.assign_add(ops.cast(weights, self._total.dtype))
+    def update_state(self, numbers, counts):
+        self._total.assign_add(ops.cast(numbers, self._total.dtype))
         self._count.assign_add(ops.cast(counts, self._count.dtype))
 
     def result(self):
         means = self._total / ops.maximum(self._count, 1.0)
         return {
-            f"{name}_weight": means[k] for k, name in enumerate(self._names)
+            f"{name}_{self._what}": means[k]
+            for k, name in enumerate(self._names)
         }
 
 

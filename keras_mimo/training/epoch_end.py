@@ -2,11 +2,19 @@ import keras
 
 
 class EpochEnd(keras.callbacks.Callback):
-    """Checks the labels of an epoch, and tells the combiner that it is over."""
+    """Checks the labels of an epoch, and tells of its ends who is to know."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.model.modulation is not None:
+            self.model.modulation.on_epoch_begin(epoch)
 
     def on_epoch_end(self, epoch, logs=None):
         self.model.objectives.check_batches()
         self.model.combiner.on_epoch_end()
+        modulation = self.model.modulation
+        if modulation is not None:
+            encoders = self.model._modulated.encoders()
+            modulation.on_epoch_end(epoch, logs or {}, encoders)
 
 
 def with_epoch_end(callbacks, model):

@@ -46,3 +46,19 @@ def check_objective(objective):
             "several replicas share a batch. "
             f"Received: objectives={objective} on {count} replicas"
         )
+
+
+def whole_mean(values, present):
+    """The mean of values of all samples that are there, in all replicas.
+
+    Args:
+        values: Tensor of shape `(batch,)`.
+        present: Boolean tensor of shape `(batch,)`.
+
+    Returns:
+        Scalar tensor: NaN where no sample is.
+    """
+    flags = ops.cast(present, values.dtype)
+    total = ops.sum(ops.where(present, values, 0.0))
+    sums = whole_counts(ops.stack([total, ops.sum(flags)]))
+    return sums[0] / sums[1]

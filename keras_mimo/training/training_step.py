@@ -50,7 +50,9 @@ class TrainingStep(keras.Model):
             return super().compute_loss(
                 x, y, y_pred, sample_weight, training=training
             )
-        losses = self._balanced.losses(y, y_pred, sample_weight)
+        additional = self._additional_losses()
+        watched = self._watched(x, y, y_pred) if training else y_pred
+        losses = self._balanced.losses(y, watched, sample_weight)
         scalar = self._balanced.scalar(*losses[1:], training)
         override = call_in_progress(self)
         if override is not None:
@@ -63,7 +65,13 @@ class TrainingStep(keras.Model):
                 f"Received: combiner={self.combiner}",
                 stacklevel=2,
             )
-        return sum(self._additional_losses(), scalar)
+        return sum(additional, scalar)
+
+    def _watched(self, x, y, y_pred):
+        """The outputs of a batch in training, seen by the modulation."""
+        if self._modulated is None:
+            return y_pred
+        return self._modulated.watch(x, y, y_pred)
 
     def _leaves_combiner_out(self):
         """Whether a training step of the user's own takes gradients itself."""
@@ -98,9 +106,12 @@ class TrainingStep(keras.Model):
                 step = engine.with_reach(step)
             return step(self, *args)
         engine.clear_gradients(self.trainable_weights)
+        step = super().train_step
+        if self._modulated is not None:
+            step = functools.partial(engine.modulated_step, self)
         if self.combiner.looks_again:
-            return engine.look_again(self, super().train_step, *args)
-        return super().train_step(*args)
+            return engine.look_again(self, step, *args)
+        return step(*args)
 
     def make_train_function(self, force=False):
         make = functools.partial(super().make_train_function, force=force)
@@ -119,6 +130,14 @@ class TrainingStep(keras.Model):
     def objectives(self):
         """The objective that the model was compiled with, or `None`."""
         return self._balanced and self._balanced.objective
+
+    @property
+    def modulation(self):
+        """The modulation that the model was compiled with, or `None`."""
+        return self._modulated and self._modulated.modulation
+
+    # What `compile()` leaves here where there is a modulation.
+    _modulated = None
 
     @property
     def _balanced(self):
@@ -152,6 +171,11 @@ class TrainingStep(keras.Model):
         if names is not None and isinstance(self.output, dict):
             return list(self.output)
         return names
+
+    @property
+    def _state_keepers(self):
+        """What has variables that are no weights of the model, or `None`."""
+        return [*self._combiners, self._objective_state, self.modulation]
 
     # Whether the processes of PyTorch start from the same weights.
     _replicas_agree = False
@@ -210,11 +234,25 @@ class TrainingStep(keras.Model):
             override = OverriddenLoss(self, probe)
             total = override(x, y, y_pred, sample_weight)
             return StepLosses(*override.objective_losses(y_pred), total, total)
-        losses = self._balanced.losses(y, y_pred, sample_weight)
         zero = ops.zeros((), dtype="float32")
         additional = sum(self._additional_losses(), zero)
+        y_pred = self._watched(x, y, y_pred)
+        losses = self._balanced.losses(y, y_pred, sample_weight)
         total = additional + self._balanced.scalar(*losses[1:], True)
         return StepLosses(*losses, additional, total)
+
+    def outputs_of(self, x):
+        """What the model returns for other inputs in a training step.
+
+        Layers keep no statistics of them.
+        """
+        variables = self.non_trainable_weights
+        # Copies: PyTorch assigns in place.
+        before = [ops.copy(variable) for variable in variables]
+        outputs = self(x, **self._training_argument())
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        return outputs
 
     def _losses_again(self, x, y, sample_weight):
         """The losses of a batch by another forward pass, in training mode.

@@ -5,6 +5,7 @@ import numpy as np
 
 import keras_mimo
 from keras_mimo import combiners
+from keras_mimo import modulations
 from keras_mimo.utils._keras import scale_loss_for_distribution
 
 SAMPLES = 80
@@ -97,6 +98,17 @@ def groups(combiner):
     )
 
 
+def modulated(modulation, combiner):
+    return dict(
+        build=modalities,
+        data=two_inputs,
+        loss=crossentropy,
+        combiner=lambda: combiners.get(combiner),
+        modulation=modulation,
+        options={},
+    )
+
+
 # One of each kind, and what a test that is not slow trains.
 CORE = {
     "losses": case(lambda: combiners.STCHCombiner(smoothing=1.0)),
@@ -137,6 +149,11 @@ OTHERS = {
     "stateful in all steps": case(
         lambda: combiners.Smoothed(keras_mimo.MGDACombiner())
     ),
+    "modulated": modulated(lambda: modulations.OGM(alpha=0.3), "sum"),
+    "modulated with parts": modulated(modulations.AGM, "sum"),
+    "modulated updates of a gramian": modulated(
+        lambda: modulations.MLB(scale="update"), "mgda"
+    ),
     "random": case(lambda: combiners.PCGradCombiner(seed=1)),
     "coordinates": case(lambda: combiners.GradDropCombiner(seed=1)),
 }
@@ -151,6 +168,7 @@ def model_of(case, seed=0):
         keras.optimizers.SGD(0.01, momentum=0.9),
         loss() if callable(loss) else loss,
         combiner=case["combiner"](),
+        modulation=case["modulation"]() if "modulation" in case else None,
         **case["options"],
     )
     return model
@@ -162,8 +180,10 @@ def fit(model, *data, batch_size=BATCH):
 
 
 def weights_of(model):
-    """Weights and the combiner's state, as one vector."""
+    """Weights and the state of what balances them, as one vector."""
     arrays = [*model.weights, *model.combiner.variables]
+    if model.modulation is not None:
+        arrays += model.modulation.variables
     flat = [keras.ops.convert_to_numpy(a).astype("float64") for a in arrays]
     return np.concatenate([a.reshape(-1) for a in flat])
 
