@@ -1,6 +1,7 @@
 import keras
 from keras import tree
 
+from keras_mimo.losses.prototype_rebalancing import PrototypeRebalancing
 from keras_mimo.objectives.outputs import Outputs
 from keras_mimo.objectives.recorder import name_of
 
@@ -53,7 +54,19 @@ class Modalities(Outputs):
     def default_weights(self):
         return {self.fused: 1.0}
 
+    def _build(self, records, y_pred):
+        # Keras calls it after all outputs, in an order of the backend's.
+        pairs = zip(self._compile_loss.metrics, records, strict=False)
+        for metric, record in pairs:
+            for loss in record.recorder.losses:
+                if isinstance(loss, PrototypeRebalancing):
+                    metric.name = f"{loss.name}_loss"
+        super()._build(records, y_pred)
+
     def _check_joint(self, loss):
+        super()._check_joint(loss)
+        if isinstance(loss, PrototypeRebalancing):
+            return
         raise ValueError(
             "`loss` must have an entry for each output with `Modalities`, "
             f"which are outputs. Received: loss={name_of(loss)!r} for several "
