@@ -112,6 +112,9 @@ class PrototypeRebalancing(keras.losses.Loss):
         parts = [self._parts(y_true[m], y_pred[m]) for m in modalities]
         log_true, entropy, share = map(ops.stack, zip(*parts, strict=True))
         scores = ops.mean(share * ops.exp(log_true), axis=1)
+        # A modality that no sample has is not behind.
+        absent = ops.max(share, axis=1) == 0
+        scores = ops.where(absent, ops.max(scores), scores)
         beta, gamma = coefficients(ops.stop_gradient(scores))
         losses = -self.alpha * beta[:, None] * log_true
         if self.early:
