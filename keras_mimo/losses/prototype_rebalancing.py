@@ -32,7 +32,9 @@ class PrototypeRebalancing(keras.losses.Loss):
     `alpha` however little it is behind.
 
     It is a loss of all outputs together, one item of a list. Give the model
-    `combiner="sum"`: without a combiner the fused loss alone is descended.
+    `combiner="sum"`: without a combiner the fused loss alone is descended. It
+    can't be trained on several replicas that share a batch, since each would
+    compare scores of its own.
 
     Args:
         alpha: Non-negative float. Defaults to `1.0`, as in the released code;

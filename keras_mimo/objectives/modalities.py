@@ -34,6 +34,11 @@ class Modalities(Outputs):
 
     def compile(self, loss, loss_weights, output_names):
         super().compile(loss, loss_weights, output_names)
+        # It compares the scores of a whole batch, and a replica sees a part.
+        self.across_replicas = self.missing_label is None and not any(
+            isinstance(leaf, PrototypeRebalancing)
+            for leaf in tree.flatten(loss)
+        )
         if output_names is not None:
             self.check_names(output_names)
 

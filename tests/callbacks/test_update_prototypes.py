@@ -299,3 +299,10 @@ def test_modalities_still_refuse_other_losses_of_several_outputs():
     model.compile("sgd", [{"fused": "mse"}, "mse"], combiner="sum")
     with pytest.raises(ValueError, match="`loss` must have an entry for each"):
         model.train_on_batch(X, Y)
+
+
+def test_replicas_which_see_parts_of_a_batch_are_refused():
+    model = build()
+    assert not model.objectives.across_replicas
+    model.compile("sgd", "mse", combiner="sum")
+    assert model.objectives.across_replicas
