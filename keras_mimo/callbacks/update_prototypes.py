@@ -11,6 +11,7 @@ from keras_mimo.grouping.labels import class_ids
 from keras_mimo.layers.keep_present import KeepPresent
 from keras_mimo.layers.prototype_classifier import PrototypeClassifier
 from keras_mimo.losses.prototype_rebalancing import PrototypeRebalancing
+from keras_mimo.model import BalancedModel
 from keras_mimo.utils._keras import Functional
 from keras_mimo.utils.arguments import check_fraction
 from keras_mimo.utils.arguments import check_nonnegative_integer
@@ -28,7 +29,7 @@ class UpdatePrototypes(keras.callbacks.Callback):
     data each time. Samples that lack a modality have no part in its means.
 
     Callbacks that save the model come after this one, so that what they save
-    is what the next epoch starts with.
+    is what the next epoch starts with. Validation in `fit()` comes before it.
 
     It also tells `keras_mimo.losses.PrototypeRebalancing` which epochs are
     early ones.
@@ -187,7 +188,8 @@ def _features(model):
             "`UpdatePrototypes` needs a model with an output that is made by a "
             f"`PrototypeClassifier`. Received: outputs {list(model.output)}"
         )
-    return layers, keras.Model(model.input, found)
+    # A plain model takes nested inputs in another order, on PyTorch.
+    return layers, BalancedModel(model.input, found)
 
 
 def _prototypes(tensor):

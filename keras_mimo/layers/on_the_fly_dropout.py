@@ -30,7 +30,8 @@ class OnTheFlyDropout(keras.layers.Layer):
     nothing is dropped; nor is it in the first `warm_up` epochs, which are
     counted by `on_epoch_end()`. Scores and epochs are saved with the model. The
     released code takes the scores of the batch itself, by the part of the fused
-    head that belongs to a modality.
+    head that belongs to a modality; here a modality's own head has to be
+    trained, as by `combiner="sum"`.
 
     Args:
         rate: Float from 0 to 1, `q_base` in the paper. Defaults to `0.5`, the
@@ -68,6 +69,11 @@ class OnTheFlyDropout(keras.layers.Layer):
         {"accel": accel, "gyro": gyro},
         num_classes=7,
         fusion=lambda features: fuse(list(drop(features).values())),
+    )
+    model.compile(
+        "adam",
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        combiner="sum",
     )
     ```
 

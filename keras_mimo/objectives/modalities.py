@@ -15,6 +15,9 @@ class Modalities(Outputs):
     sample weights and the same metrics: `metrics=["accuracy"]` is reported for
     every output.
 
+    Of losses of several outputs together it takes one,
+    `keras_mimo.losses.PrototypeRebalancing`, as an objective of its own.
+
     Without a combiner the model is trained jointly: the fused loss alone is
     descended, and every output is still reported.
 

@@ -47,7 +47,7 @@ def test_rates_by_hand(scores, expected):
 def test_the_stronger_is_dropped_and_the_weakest_never():
     rng = np.random.default_rng(0)
     for modalities in (2, 3, 4):
-        for _ in range(20):
+        for _ in range(8):
             scores = rng.uniform(0.01, 1, modalities)
             q = rates(scores, rate=0.9, strength=2.0)
             assert q[np.argmin(scores)] == 0
@@ -78,9 +78,9 @@ def test_a_batch_is_modulated_with_the_probability_of_execution():
     layer = ready("av", [0.6, 0.3], execution=0.3, seed=2)
     modulated = [
         float(numpy_of(layer(x, training=True)["v"])[0, 0]) > 1
-        for _ in range(300)
+        for _ in range(150)
     ]
-    np.testing.assert_allclose(np.mean(modulated), 0.3, atol=0.08)
+    np.testing.assert_allclose(np.mean(modulated), 0.3, atol=0.1)
 
 
 def test_nothing_is_dropped_before_scores_and_in_the_warm_up():
