@@ -1,5 +1,11 @@
 from keras_mimo.callbacks.backup import Backup
 from keras_mimo.callbacks.deferred_reweighting import DeferredReweighting
 from keras_mimo.callbacks.regroup_classes import RegroupClasses
+from keras_mimo.callbacks.update_prototypes import UpdatePrototypes
 
-__all__ = ["Backup", "DeferredReweighting", "RegroupClasses"]
+__all__ = [
+    "Backup",
+    "DeferredReweighting",
+    "RegroupClasses",
+    "UpdatePrototypes",
+]

@@ -10,6 +10,8 @@ from keras_mimo.layers.feature_fusion import FeatureFusion
 from keras_mimo.layers.gated_fusion import GatedFusion
 from keras_mimo.layers.keep_present import KeepPresent
 from keras_mimo.layers.modality_dropout import ModalityDropout
+from keras_mimo.layers.on_the_fly_dropout import OnTheFlyDropout
+from keras_mimo.layers.prototype_classifier import PrototypeClassifier
 from keras_mimo.layers.unit_projection import UnitProjection
 
 __all__ = [
@@ -23,5 +25,7 @@ __all__ = [
     "GatedFusion",
     "KeepPresent",
     "ModalityDropout",
+    "OnTheFlyDropout",
+    "PrototypeClassifier",
     "UnitProjection",
 ]

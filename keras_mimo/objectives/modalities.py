@@ -1,6 +1,7 @@
 import keras
 from keras import tree
 
+from keras_mimo.losses.prototype_rebalancing import PrototypeRebalancing
 from keras_mimo.objectives.outputs import Outputs
 from keras_mimo.objectives.recorder import name_of
 
@@ -13,6 +14,9 @@ class Modalities(Outputs):
     it, with the same loss (or with a loss of its own, in a dict), the same
     sample weights and the same metrics: `metrics=["accuracy"]` is reported for
     every output.
+
+    Of losses of several outputs together it takes one,
+    `keras_mimo.losses.PrototypeRebalancing`, as an objective of its own.
 
     Without a combiner the model is trained jointly: the fused loss alone is
     descended, and every output is still reported.
@@ -33,6 +37,11 @@ class Modalities(Outputs):
 
     def compile(self, loss, loss_weights, output_names):
         super().compile(loss, loss_weights, output_names)
+        # It compares the scores of a whole batch, and a replica sees a part.
+        self.across_replicas = self.missing_label is None and not any(
+            isinstance(leaf, PrototypeRebalancing)
+            for leaf in tree.flatten(loss)
+        )
         if output_names is not None:
             self.check_names(output_names)
 
@@ -53,7 +62,19 @@ class Modalities(Outputs):
     def default_weights(self):
         return {self.fused: 1.0}
 
+    def _build(self, records, y_pred):
+        # Keras calls it after all outputs, in an order of the backend's.
+        pairs = zip(self._compile_loss.metrics, records, strict=False)
+        for metric, record in pairs:
+            for loss in record.recorder.losses:
+                if isinstance(loss, PrototypeRebalancing):
+                    metric.name = f"{loss.name}_loss"
+        super()._build(records, y_pred)
+
     def _check_joint(self, loss):
+        super()._check_joint(loss)
+        if isinstance(loss, PrototypeRebalancing):
+            return
         raise ValueError(
             "`loss` must have an entry for each output with `Modalities`, "
             f"which are outputs. Received: loss={name_of(loss)!r} for several "

@@ -42,7 +42,8 @@ def check_objective(objective):
     if count > 1 and not objective.across_replicas:
         raise ValueError(
             "`objectives` must be `ClassGroups`, `Outputs` or `Modalities` "
-            "without `missing_label`, or have `across_replicas = True`, where "
+            "without `missing_label` and without the loss "
+            "`PrototypeRebalancing`, or have `across_replicas = True`, where "
             "several replicas share a batch. "
             f"Received: objectives={objective} on {count} replicas"
         )

@@ -117,3 +117,28 @@ def check_units(argument, given):
             f"Received: {argument}={given!r}"
         )
     return units
+
+
+def check_fraction(argument, given):
+    """A number from 0 to 1, as a float."""
+    given = check_number(argument, given, positive=False)
+    if given > 1:
+        raise ValueError(
+            f"`{argument}` must be from 0 to 1. Received: {argument}={given}"
+        )
+    return given
+
+
+def check_nonnegative_integer(argument, given):
+    """An integer that is at least 0."""
+    try:
+        number = operator.index(given)
+    except TypeError:
+        number = -1
+    if number < 0:
+        error = ValueError if hasattr(given, "__index__") else TypeError
+        raise error(
+            f"`{argument}` must be a non-negative integer. "
+            f"Received: {argument}={given!r}"
+        )
+    return number
