@@ -4,6 +4,8 @@ from keras import ops
 from keras_mimo.utils.arguments import check_fraction
 from keras_mimo.utils.arguments import check_nonnegative_integer
 from keras_mimo.utils.arguments import check_number
+from keras_mimo.utils.ratios import mean_over_others
+from keras_mimo.utils.ratios import pairwise
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
@@ -25,13 +27,13 @@ class OnTheFlyDropout(keras.layers.Layer):
     The weakest modality has `q_m = 0`, so that no sample ever loses all. (The
     paper leaves such samples out of the loss; there are none.)
 
-    A layer knows no labels, so that scores are given to it: `update_scores()`
-    after a step decides about the next one. Until then all are alike, and
-    nothing is dropped; nor is it in the first `warm_up` epochs, which are
-    counted by `on_epoch_end()`. Scores and epochs are saved with the model. The
+    A training step of a `MultimodalModel` scores its modalities, and the scores
+    of a batch decide about the next one. In the first `warm_up` epochs of
+    `fit()` nothing is dropped. Scores and epochs are saved with the model. The
     released code takes the scores of the batch itself, by the part of the fused
     head that belongs to a modality; here a modality's own head has to be
-    trained, as by `combiner="sum"`.
+    trained, as by `combiner="sum"`. In a step of one's own, call
+    `update_scores()`, and `on_epoch_end()`.
 
     Args:
         rate: Float from 0 to 1, `q_base` in the paper. Defaults to `0.5`, the
@@ -149,17 +151,7 @@ class OnTheFlyDropout(keras.layers.Layer):
     def rates(self):
         """Tensor of shape `(M,)`: `q_m`, in the order of `modalities`."""
         scores = ops.convert_to_tensor(self.scores)
-        count = len(self.modalities)
-        own, other = scores[:, None], scores[None, :]
-        positive = other > 0
-        # Where both are 0 they are alike.
-        ratios = ops.where(
-            positive,
-            own / ops.where(positive, other, 1.0),
-            ops.where(own > 0, 1e30, 1.0),
-        )
-        # On the diagonal there is a 1.
-        ahead = (ops.sum(ratios, axis=1) - 1.0) / (count - 1) - 1.0
+        ahead = mean_over_others(pairwise(scores)) - 1.0
         rates = self.rate * (1.0 + self.strength * ops.tanh(ahead))
         warm = ops.convert_to_tensor(self.epochs) >= self.warm_up
         return ops.where(warm & (ahead > 0), ops.minimum(rates, 1.0), 0.0)

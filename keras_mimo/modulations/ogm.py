@@ -3,9 +3,9 @@ from keras import ops
 
 from keras_mimo.gradients.sparse import dense
 from keras_mimo.modulations.modulation import Modulation
-from keras_mimo.modulations.ratios import mean_over_others
-from keras_mimo.modulations.ratios import pairwise
 from keras_mimo.utils.arguments import check_number
+from keras_mimo.utils.ratios import mean_over_others
+from keras_mimo.utils.ratios import pairwise
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")

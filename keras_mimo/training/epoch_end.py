@@ -5,16 +5,14 @@ class EpochEnd(keras.callbacks.Callback):
     """Checks the labels of an epoch, and tells of its ends who is to know."""
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self.model.modulation is not None:
-            self.model.modulation.on_epoch_begin(epoch)
+        if self.model._modulated is not None:
+            self.model._modulated.on_epoch_begin(epoch)
 
     def on_epoch_end(self, epoch, logs=None):
         self.model.objectives.check_batches()
         self.model.combiner.on_epoch_end()
-        modulation = self.model.modulation
-        if modulation is not None:
-            encoders = self.model._modulated.encoders()
-            modulation.on_epoch_end(epoch, logs or {}, encoders)
+        if self.model._modulated is not None:
+            self.model._modulated.on_epoch_end(epoch, logs or {})
 
 
 def with_epoch_end(callbacks, model):

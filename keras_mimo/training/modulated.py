@@ -1,3 +1,5 @@
+from keras import ops
+
 from keras_mimo.objectives import Modalities
 from keras_mimo.training.compiled import MeanTracker
 from keras_mimo.training.true_class import TrueClass
@@ -35,6 +37,13 @@ class ModulatedStep:
         self.modalities = [name for name in model.output if name != "fused"]
         self._model = model
         self._layers = score_keepers(model)
+        for layer in self._layers:
+            if not set(layer.modalities) <= set(self.modalities):
+                raise ValueError(
+                    f"The layer {layer.name!r} must be given features of the "
+                    f"modalities {self.modalities}. "
+                    f"Received: {layer.modalities}"
+                )
         self.metrics = []
         if modulation is not None:
             self._build(modulation)
@@ -72,6 +81,16 @@ class ModulatedStep:
             return self._model.branch_variables
         return self._model.encoder_variables
 
+    def on_epoch_begin(self, epoch):
+        if self.modulation is not None:
+            self.modulation.on_epoch_begin(epoch)
+
+    def on_epoch_end(self, epoch, logs):
+        for layer in self._layers:
+            layer.on_epoch_end()
+        if self.modulation is not None:
+            self.modulation.on_epoch_end(epoch, logs, self.encoders())
+
     def watch(self, x, y, y_pred):
         """Scores the modalities of a batch in training.
 
@@ -88,7 +107,8 @@ class ModulatedStep:
         if self._layers:
             scores, _ = self._true_class(y, own)
             for layer in self._layers:
-                layer.update_scores(scores)
+                places = [self.modalities.index(m) for m in layer.modalities]
+                layer.update_scores(ops.take(scores, ops.array(places)))
         if not by_batch:
             return y_pred
         outputs = modulation.outputs(self._model, x, y_pred)

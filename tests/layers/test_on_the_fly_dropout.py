@@ -129,7 +129,8 @@ def test_only_the_weaker_encoder_learns_where_the_other_is_always_dropped(
     for scores, learns in (([0.9, 0.1], "v"), ([0.1, 0.9], "a")):
         drop.update_scores(np.array(scores, "float32"))
         before = kernels(model)
-        model.fit(x, y, batch_size=6, verbose=0)
+        # The scores are those of the batch before, and it has one.
+        model.fit(x, y, batch_size=12, verbose=0)
         after = kernels(model)
         for name, kernel in after.items():
             assert (kernel != before[name]).any() == (name == learns)
@@ -182,3 +183,42 @@ def test_bad_arguments(options, error, match):
 def test_bad_inputs():
     with pytest.raises(ValueError, match="dict of the features of at least"):
         OnTheFlyDropout()(np.ones((2, 3), "float32"))
+
+
+def test_a_training_step_scores_the_modalities():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 32)
+    x = {
+        "noise": rng.normal(size=(32, 4)).astype("float32"),
+        "clear": np.eye(3, 4)[y].astype("float32"),
+    }
+    drop = keras_mimo.layers.OnTheFlyDropout(warm_up=1, seed=1)
+    model = keras_mimo.late_fusion(
+        {
+            name: keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
+            for name in x
+        },
+        num_classes=3,
+        fusion=lambda features: keras.ops.concatenate(
+            list(drop(features).values()), axis=-1
+        ),
+    )
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        combiner="sum",
+    )
+    logits = model.predict(x, verbose=0)
+    model.fit(x, y, batch_size=32, epochs=1, verbose=0)
+    (layer,) = [
+        found
+        for found in model._flatten_layers()
+        if isinstance(found, keras_mimo.layers.OnTheFlyDropout)
+    ]
+    assert layer.modalities == ["clear", "noise"]
+    expected = [
+        np.array(keras.ops.softmax(logits[m]))[np.arange(32), y].mean()
+        for m in layer.modalities
+    ]
+    np.testing.assert_allclose(layer.scores, expected, rtol=1e-5)
+    assert float(np.array(layer.epochs)) == 1
