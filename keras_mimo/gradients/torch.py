@@ -271,6 +271,12 @@ def look_again(model, train_step, data):
     return logs
 
 
+def forked_random_state():
+    """A context whose random numbers are none of those that follow it."""
+    # Dropout without a seed draws from PyTorch itself.
+    return torch.random.fork_rng()
+
+
 def loss_gradient(model, per_sample_loss, variables):
     """The gradient of a weighted sum of losses, in inference mode.
 
