@@ -2,10 +2,12 @@ from keras_mimo.callbacks.backup import Backup
 from keras_mimo.callbacks.deferred_reweighting import DeferredReweighting
 from keras_mimo.callbacks.gradient_blending import GradientBlending
 from keras_mimo.callbacks.regroup_classes import RegroupClasses
+from keras_mimo.callbacks.relearning import Relearning
 
 __all__ = [
     "Backup",
     "DeferredReweighting",
     "GradientBlending",
     "RegroupClasses",
+    "Relearning",
 ]
