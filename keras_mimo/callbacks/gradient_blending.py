@@ -38,7 +38,8 @@ class GradientBlending(keras.callbacks.Callback):
     The orders of arrays in the runs depend on `seed` and `epoch` alone, so that
     a run that is resumed is the same. A dataset that shuffles itself is read by
     the runs too: `fit()` on the same dataset sees other orders than without.
-    The `class_weight` of `fit()` has no part: give sample weights.
+    The `class_weight` of `fit()` has no part: give sample weights. Where
+    several processes share the training, give all of them the same data here.
 
     Args:
         train: The training data: a tuple `(x, y)` or `(x, y, sample_weight)` of
@@ -114,6 +115,7 @@ class GradientBlending(keras.callbacks.Callback):
                 "`GradientBlending` needs a model that is compiled with "
                 f'`combiner="gblending"`. Received: combiner={combiner}'
             )
+        gradients.engine().agree(self.model)
 
     def on_epoch_begin(self, epoch, logs=None):
         online = self.mode == "online" and epoch % self.super_epoch == 0
@@ -121,6 +123,7 @@ class GradientBlending(keras.callbacks.Callback):
             measured = self._measure(epoch)
             weights = blending_weights(**measured)
             self.model.combiner.set_blend(weights)
+            gradients.engine().agree(self.model)
             self.history.append(
                 {"epoch": epoch, **measured, "weights": weights}
             )

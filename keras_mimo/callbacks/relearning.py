@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mimo import gradients
 from keras_mimo.callbacks.labelled_batches import LabelledBatches
 from keras_mimo.export.inference_model import plain_model
 from keras_mimo.fusion import MultimodalModel
@@ -41,7 +42,8 @@ class Relearning(keras.callbacks.Callback):
 
     The logs of every epoch gain `<modality>_gap`: the `g_m` that was found
     last, NaN before. Callbacks that read logs, such as `CSVLogger`, come after
-    this one. Needs scikit-learn.
+    this one. Where several processes share the training, give all of them the
+    same data here. Needs scikit-learn.
 
     Args:
         train: The training data: a tuple `(x, y)` or `(x, y, sample_weight)` of
@@ -133,6 +135,8 @@ class Relearning(keras.callbacks.Callback):
                 "`Relearning` needs a `MultimodalModel`, whose encoders are "
                 f"known. Received: model={self.model}"
             )
+        # What the first process starts with is the start of all.
+        gradients.engine().agree(self.model)
         tensors = _features(self.model, self.features)
         self._extractor = plain_model(self.model, tensors)
         self._gaps = dict.fromkeys(tensors, math.nan)
@@ -151,6 +155,7 @@ class Relearning(keras.callbacks.Callback):
         }
         for modality, alpha in alphas.items():
             self._move_back(modality, alpha)
+        gradients.engine().agree(self.model)
         self.history.append(
             {"epoch": epoch, "gaps": self._gaps, "alphas": alphas}
         )
@@ -183,8 +188,10 @@ class Relearning(keras.callbacks.Callback):
         for x, y, _ in data():
             classes.append(class_ids(np.asarray(y), num_classes))
             features = self._extractor.predict_on_batch(x)
+            size = len(classes[-1])
             for modality, values in features.items():
-                found[modality].append(values.reshape(len(values), -1))
+                # Each replica of TensorFlow encodes all of the batch.
+                found[modality].append(values[:size].reshape(size, -1))
         classes = np.concatenate(classes)
         if len(classes) < num_classes:
             raise ValueError(

@@ -293,6 +293,10 @@ def look_again(model, train_step, state, data):
     return logs, (trainable, non_trainable, optimizer_values, metrics)
 
 
+def agree(model):
+    """Nothing: what shares a training here shares the variables too."""
+
+
 def forked_random_state():
     """A context: the state of random numbers is in variables alone."""
     return contextlib.nullcontext()

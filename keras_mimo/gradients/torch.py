@@ -69,6 +69,12 @@ def on_replicas(model, step):
     return replica_step
 
 
+def agree(model):
+    """Gives all processes that share a training the state of the first."""
+    if _processes() > 1:
+        _copy_from_first(model)
+
+
 def _copy_from_first(model):
     """Gives all processes what the first one has."""
     keepers = [*model._combiners, model._objective_state, model.optimizer]
