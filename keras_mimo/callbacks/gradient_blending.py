@@ -46,13 +46,12 @@ class GradientBlending(keras.callbacks.Callback):
             arrays, or a dataset of such batches that comes to an end.
         validation: Held-out data in the same form, not the test data.
         super_epoch: Positive integer, after how many epochs weights are
-            measured again. Defaults to `10`. (The first super-epoch of the
-            paper has 10 epochs and the others 5, and it measures over as many.)
+            measured again. Defaults to `10`, the first super-epoch of the
+            paper; its others have 5.
         epochs: Positive integer, how long an objective is trained alone.
-            Defaults to `5`, as in the paper's later super-epochs.
+            Defaults to `5`. (In the paper it is the super-epoch's length.)
         mode: `"online"`: before epoch 0 and every super-epoch. `"offline"`:
-            before epoch 0 only. Defaults to `"online"`, the better in the
-            paper.
+            before epoch 0 only. Defaults to `"online"`.
         batch_size: Positive integer, for arrays. Give that of `fit()`. Defaults
             to `32`.
         seed: Non-negative integer, of the order of arrays. Defaults to `0`.
@@ -105,7 +104,7 @@ class GradientBlending(keras.callbacks.Callback):
                 f"`mode` must be one of {MODES}. Received: mode={mode!r}"
             )
         self.mode = mode
-        self.seed = seed
+        self.seed = check_units("seed", seed, positive=False)
         self.history = []
 
     def on_train_begin(self, logs=None):

@@ -32,8 +32,8 @@ class Relearning(keras.callbacks.Callback):
 
     so that an encoder which tells the classes apart on the data that it was
     trained with, and not on others, learns again. The optimizer keeps its
-    state, as in the released code. That has the epochs 21, 41 and 61 behind it
-    when it moves encoders; here these are `every`, `2 * every` and so on.
+    state, as in the released code. That moves encoders after 21, 41 and 61
+    epochs; here it is after `every`, `2 * every` and so on.
 
     The `theta_m(0)` are what the encoders are when `fit()` is first called with
     this callback. They are in memory, and in a file if `path` is given: then
@@ -106,7 +106,7 @@ class Relearning(keras.callbacks.Callback):
         seed=0,
     ):
         super().__init__()
-        import_cluster()
+        import_cluster("Relearning")
         batch_size = check_units("batch_size", batch_size)
         self.train = LabelledBatches("train", train, batch_size)
         self.validation = LabelledBatches("validation", validation, batch_size)
@@ -123,7 +123,7 @@ class Relearning(keras.callbacks.Callback):
         if path is not None and not str(path).endswith(".h5"):
             raise ValueError(f"`path` must end in `.h5`. Received: path={path}")
         self.path = path and Path(path)
-        self.seed = seed
+        self.seed = check_units("seed", seed, positive=False)
         self.history = []
         self._gaps = {}
         self._initial = None
@@ -246,7 +246,7 @@ def purity(features, classes, num_classes, seed=0):
     Raises:
         ValueError: If features are not finite.
     """
-    cluster = import_cluster()
+    cluster = import_cluster("Relearning")
     features = np.asarray(features, "float64")
     if not np.isfinite(features).all():
         raise ValueError(

@@ -19,8 +19,8 @@ class GBlendingCombiner(BalancedGradientCombiner):
 
     A step changes no weight. `keras_mimo.callbacks.GradientBlending` measures
     and sets them, before the first epoch and again later. In a loop of your own
-    call `set_blend()` or `set_blend_by_losses()`. Until then all are alike,
-    which is the naive sum that the paper starts from.
+    call `set_blend()` or `set_blend_by_losses()`. Until then all are alike, of
+    which the paper has no need: it measures before it trains.
 
     BalanceBenchmark's code takes sums of losses for means, and the absolute
     value of `G`. Here they are as in the paper.

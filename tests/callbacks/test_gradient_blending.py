@@ -286,6 +286,7 @@ class Endless(Sequence):
         (dict(epochs=0), ValueError, "`epochs` must be a positive integer"),
         (dict(super_epoch=2.5), TypeError, "`super_epoch` must be a positive"),
         (dict(batch_size=0), ValueError, "`batch_size` must be a positive"),
+        (dict(seed=-1), ValueError, "`seed` must be a non-negative integer"),
     ],
 )
 def test_bad_arguments(arguments, error, message):

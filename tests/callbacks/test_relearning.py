@@ -318,6 +318,7 @@ def test_what_can_not_be_diagnosed():
         (dict(train=data()[0]), TypeError, "`train` must be a tuple"),
         (dict(every=0), ValueError, "`every` must be a positive integer"),
         (dict(times=1.5), TypeError, "`times` must be a positive integer"),
+        (dict(seed=None), TypeError, "`seed` must be a non-negative integer"),
         (dict(strength=-1), ValueError, "`strength` must be a positive"),
         (dict(strength="3"), TypeError, "`strength` must be a positive"),
         (dict(features="clear"), TypeError, "`features` must be a dict"),
