@@ -161,6 +161,9 @@ WHEN = {
     "backward passes are too many; it reacts over many steps, not in one.",
     "FairGradCombiner": "As Nash-MTL, with a number to set how equal the gains "
     "are; with `alpha` above 1 steps get longer as gradients vanish.",
+    "GBlendingCombiner": "Some modalities of a multi-modal model overfit and "
+    "others do not; `callbacks.GradientBlending` measures how much, which "
+    "trains each objective alone, again and again.",
     "GLSCombiner": "Positive losses of different scales; never with a loss "
     "that reaches 0 or is negative.",
     "GradDropCombiner": "Objectives disagree in single coordinates and noise "

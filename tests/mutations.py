@@ -76,6 +76,20 @@ MUTATIONS = [
         "combiners/test_mimo.py",
     ),
     mutation(
+        "gblending: what overfits has more weight",
+        "combiners/gblending.py",
+        "np.where(gained, gain, 0.0) / size / size",
+        "np.where(gained, gain, 0.0) * size * size",
+        "combiners/test_gblending.py",
+    ),
+    mutation(
+        "gblending: overfitting is that of the validation loss alone",
+        "combiners/gblending.py",
+        "(val_after - train_after) - (val_before - train_before)",
+        "val_after - val_before",
+        "combiners/test_gblending.py",
+    ),
+    mutation(
         "combiner: what is not active is not masked",
         "combiners/combiner.py",
         "    x = ops.where(present, x, ops.zeros_like(x))\n",
@@ -440,6 +454,41 @@ MUTATIONS = [
         "                state.assign(store[str(index)])\n",
         "                pass\n",
         "test_resume.py",
+    ),
+    mutation(
+        "gradient blending: a measurement leaves the model as it made it",
+        "callbacks/gradient_blending.py",
+        "variable.assign(value)",
+        "pass",
+        "callbacks/test_gradient_blending.py",
+    ),
+    mutation(
+        "gradient blending: draws from the random numbers of the run",
+        "gradients/torch.py",
+        "return torch.random.fork_rng()",
+        "return contextlib.nullcontext()",
+        "callbacks/test_gradient_blending.py",
+    ),
+    mutation(
+        "gradient blending: all objectives are trained together",
+        "callbacks/gradient_blending.py",
+        "combiner.set_blend(np.eye(count)[k])",
+        "pass",
+        "callbacks/test_gradient_blending.py",
+    ),
+    mutation(
+        "relearning: keeps what memorised",
+        "callbacks/relearning.py",
+        "(1 - alpha) * value + alpha * initial",
+        "alpha * value + (1 - alpha) * initial",
+        "callbacks/test_relearning.py",
+    ),
+    mutation(
+        "relearning: features are not scaled",
+        "callbacks/relearning.py",
+        "means.fit_predict(scaled)",
+        "means.fit_predict(features)",
+        "callbacks/test_relearning.py",
     ),
     # Losses, metrics, callbacks, grouping, data.
     mutation(

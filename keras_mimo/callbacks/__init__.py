@@ -1,11 +1,15 @@
 from keras_mimo.callbacks.backup import Backup
 from keras_mimo.callbacks.deferred_reweighting import DeferredReweighting
+from keras_mimo.callbacks.gradient_blending import GradientBlending
 from keras_mimo.callbacks.regroup_classes import RegroupClasses
+from keras_mimo.callbacks.relearning import Relearning
 from keras_mimo.callbacks.update_prototypes import UpdatePrototypes
 
 __all__ = [
     "Backup",
     "DeferredReweighting",
+    "GradientBlending",
     "RegroupClasses",
+    "Relearning",
     "UpdatePrototypes",
 ]

@@ -11,6 +11,7 @@ from keras_mimo.combiners.dwa import DWACombiner
 from keras_mimo.combiners.every_n import EveryN
 from keras_mimo.combiners.fairgrad import FairGradCombiner
 from keras_mimo.combiners.famo import FAMOCombiner
+from keras_mimo.combiners.gblending import GBlendingCombiner
 from keras_mimo.combiners.gls import GLSCombiner
 from keras_mimo.combiners.graddrop import GradDropCombiner
 from keras_mimo.combiners.gradvac import GradVacCombiner
@@ -43,6 +44,7 @@ __all__ = [
     "EveryN",
     "FAMOCombiner",
     "FairGradCombiner",
+    "GBlendingCombiner",
     "GLSCombiner",
     "GradDropCombiner",
     "GradVacCombiner",

@@ -18,9 +18,13 @@ class MMParetoCombiner(BalancedGradientCombiner):
     `scale * h`, with `h` lengthened to the sum of the gradients where it is
     shorter: the noise of a long step is what lets uni-modal losses generalise.
 
-    The paper lengthens `h` in each tensor; here it is done in each block. At a
-    Pareto-stationary point, where `h` is shorter than the rounding of the
-    Gramian can tell from 0, the update is 0.
+    With `blocks=model.encoder_variables` it is solved for each encoder, of
+    which no other modality's objective knows, and what is in no block, such as
+    the heads, is updated by the plain sum: the method of the paper. Its
+    released code lengthens `h` in each tensor, and keeps the weights of the two
+    gradients from `0.001` to `0.999`. At a Pareto-stationary point, where `h`
+    is shorter than the rounding of the Gramian can tell from 0, the update
+    is 0.
 
     Args:
         scale: Positive float (gamma in the paper). Defaults to `1.5`, as in the

@@ -1,3 +1,4 @@
+import contextlib
 import contextvars
 
 import jax
@@ -324,6 +325,15 @@ def look_again(model, train_step, state, data):
             model.combiner.after_step(*again)
     non_trainable, metrics = _non_trainable_and_metrics(model, scope)
     return logs, (trainable, non_trainable, optimizer_values, metrics)
+
+
+def agree(model):
+    """Nothing: what shares a training here shares the variables too."""
+
+
+def forked_random_state():
+    """A context: the state of random numbers is in variables alone."""
+    return contextlib.nullcontext()
 
 
 def loss_gradient(model, per_sample_loss, variables):

@@ -1,3 +1,5 @@
+import contextlib
+
 import keras
 import tensorflow as tf
 
@@ -278,6 +280,15 @@ def look_again(model, train_step, data):
     if again is not None:
         model.combiner.after_step(*again)
     return logs
+
+
+def agree(model):
+    """Nothing: what shares a training here shares the variables too."""
+
+
+def forked_random_state():
+    """A context: the state of random numbers is in variables alone."""
+    return contextlib.nullcontext()
 
 
 def loss_gradient(model, per_sample_loss, variables):

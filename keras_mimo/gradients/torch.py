@@ -70,6 +70,12 @@ def on_replicas(model, step):
     return replica_step
 
 
+def agree(model):
+    """Gives all processes that share a training the state of the first."""
+    if _processes() > 1:
+        _copy_from_first(model)
+
+
 def _copy_from_first(model):
     """Gives all processes what the first one has."""
     keepers = [*model._state_keepers, model.optimizer]
@@ -286,6 +292,12 @@ def look_again(model, train_step, data):
     if again is not None:
         model.combiner.after_step(*again)
     return logs
+
+
+def forked_random_state():
+    """A context whose random numbers are none of those that follow it."""
+    # Dropout without a seed draws from PyTorch itself.
+    return torch.random.fork_rng()
 
 
 def loss_gradient(model, per_sample_loss, variables):

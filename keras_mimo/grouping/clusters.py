@@ -89,13 +89,13 @@ def check_num_groups(num_groups, num_classes):
         )
 
 
-def import_cluster():
+def import_cluster(purpose="Grouping classes"):
     """The module `sklearn.cluster`, or an error that says what to do."""
     try:
         from sklearn import cluster
     except ImportError as error:
         raise ImportError(
-            "Grouping classes needs scikit-learn. Install it with "
+            f"{purpose} needs scikit-learn. Install it with "
             "`pip install keras-mimo[grouping]`."
         ) from error
     return cluster

@@ -102,18 +102,19 @@ def one_each(argument, given, objective_names):
     return given
 
 
-def check_units(argument, given):
-    """A positive integer."""
+def check_units(argument, given, positive=True):
+    """A positive integer, or one that may be 0."""
+    kind = "positive" if positive else "non-negative"
     try:
         units = operator.index(given)
     except TypeError:
         raise TypeError(
-            f"`{argument}` must be a positive integer. "
+            f"`{argument}` must be a {kind} integer. "
             f"Received: {argument}={given!r}"
         ) from None
-    if units < 1:
+    if units < positive:
         raise ValueError(
-            f"`{argument}` must be a positive integer. "
+            f"`{argument}` must be a {kind} integer. "
             f"Received: {argument}={given!r}"
         )
     return units

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 import keras_mimo
+from keras_mimo import callbacks
 from keras_mimo import combiners
 from keras_mimo import modulations
 from keras_mimo.utils._keras import scale_loss_for_distribution
@@ -74,6 +75,12 @@ def two_inputs():
     return {"left": x, "right": x[:, ::-1].copy()}, y
 
 
+def of_other_classes():
+    """To which nothing that is learnt of the others applies."""
+    x, y = two_inputs()
+    return x, y[::-1].copy()
+
+
 def crossentropy():
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -126,6 +133,17 @@ OTHERS = {
     "losses of modalities": case(
         keras_mimo.MIMOCombiner, modalities, two_inputs, crossentropy
     ),
+    "losses of objectives alone": {
+        **case(
+            combiners.GBlendingCombiner, modalities, two_inputs, crossentropy
+        ),
+        "callbacks": lambda: [
+            callbacks.GradientBlending(
+                two_inputs(), of_other_classes(), 2, 4, batch_size=BATCH
+            ),
+            callbacks.Relearning(two_inputs(), of_other_classes(), every=3),
+        ],
+    },
     "losses of epochs": case(combiners.DWACombiner),
     "losses looked at again": case(combiners.FAMOCombiner),
     "trainable": case(combiners.UncertaintyCombiner),
@@ -174,8 +192,9 @@ def model_of(case, seed=0):
     return model
 
 
-def fit(model, *data, batch_size=BATCH):
-    given = {} if batch_size is None else {"batch_size": batch_size}
+def fit(model, *data, batch_size=BATCH, **given):
+    if batch_size is not None:
+        given["batch_size"] = batch_size
     return model.fit(*data, epochs=EPOCHS, shuffle=False, verbose=0, **given)
 
 
@@ -194,5 +213,6 @@ def train(case, seed=0, rank=0, count=1):
     data = keras.tree.map_structure(
         lambda array: own(array, rank, count), case["data"]()
     )
-    fit(model, *data, batch_size=BATCH // count)
+    given = {"callbacks": case["callbacks"]()} if "callbacks" in case else {}
+    fit(model, *data, batch_size=BATCH // count, **given)
     return weights_of(model)
