@@ -80,11 +80,11 @@ def gradient(function, x):
         return result.numpy()
     import torch
 
-    leaf = torch.tensor(x, requires_grad=True)
+    leaf = keras.ops.convert_to_tensor(x).requires_grad_()
     value = function(leaf)
     if value.requires_grad:
         value.backward()
-    return np.zeros_like(x) if leaf.grad is None else leaf.grad.numpy()
+    return np.zeros_like(x) if leaf.grad is None else leaf.grad.cpu().numpy()
 
 
 def run_on_host(callback):
