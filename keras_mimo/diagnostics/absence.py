@@ -37,21 +37,20 @@ class AbsentModalities:
     """
 
     def __init__(self, model):
-        self._structure = model.input
-        self._inputs = list(model.inputs)
+        self._model = model
         with _nodes_of(model):
             outputs = dict(model.inference_outputs())
             fused = outputs.pop("fused")
             flags = _flags(model)
             # From modalities to pairs of a tensor and what replaces its values.
             self._changes = _changes(model, flags)
-            cuts = _cuts(fused, self._changes, self._inputs)
+            cuts = _cuts(fused, self._changes, model.inputs)
             # They are computed on the way to the fused output, or given.
             self._places = {id(x): place for place, x in enumerate(cuts)}
             self._names = list(outputs)
             self._flagged = list(flags)
             self._encoder = keras.Model(
-                self._inputs, [*cuts, *outputs.values(), *flags.values()]
+                model.inputs, [*cuts, *outputs.values(), *flags.values()]
             )
             self._fuse = keras.Model(cuts, fused)
         self.modalities = list(self._changes)
@@ -67,9 +66,7 @@ class AbsentModalities:
             and a dict from modalities that samples may lack to which samples
             have them.
         """
-        given = _by_input(self._structure, x)
-        arrays = [given[id(tensor)] for tensor in self._inputs]
-        found = self._encoder.predict_on_batch(arrays)
+        found = self._encoder.predict_on_batch(arrays_of(self._model, x))
         found = [np.asarray(array) for array in tree.flatten(found)]
         ends = len(self._places), len(self._places) + len(self._names)
         own = dict(zip(self._names, found[slice(*ends)], strict=True))
@@ -202,6 +199,17 @@ def _nodes_of(model):
         # Keras gives it that of the last call.
         for x, history in histories:
             x._keras_history = history
+
+
+def arrays_of(model, x):
+    """Arrays in the order of `model.inputs`.
+
+    Args:
+        model: A functional model.
+        x: Arrays, in the structure of its inputs.
+    """
+    given = _by_input(model.input, x)
+    return [given[id(tensor)] for tensor in model.inputs]
 
 
 def _by_input(structure, x):

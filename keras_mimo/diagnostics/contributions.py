@@ -52,8 +52,8 @@ class Contributions:
             between the values of all modalities and of none.
         errors: Dict from modalities to the standard error of that part, `None`
             where it is exact.
-        outputs: Dict from `"fused"` and the modalities to arrays of shape
-            `(samples, width)`: logits, or values.
+        outputs: Dict from `"fused"`, the modalities and all other outputs of
+            the model to arrays of shape `(samples, width)`: logits, or values.
         targets: Array of that shape.
         weights: Array of shape `(samples,)` that sums to 1.
     """
@@ -152,7 +152,7 @@ def contributions(
     for count, (batch, labels, weights, size) in enumerate(data, start=1):
         values, own, present = absence.encode(batch)
         fused = {g: absence.fuse(values, g)[:size] for g in groups}
-        own = {k: z[:size] for k, z in own.items() if k in everything}
+        own = {k: z[:size] for k, z in own.items()}
         present = {k: flags[:size] for k, flags in present.items()}
         check_lengths(fused[everything], labels, weights)
         width = fused[everything].shape[-1]
@@ -214,10 +214,11 @@ class _Kept:
         weights = check_weights(np.concatenate(self._weights), unknown)
         values = {group: float(weights @ w) for group, w in worths.items()}
         everything = self._whole[0]
-        outputs = {"fused": logits[everything]}
+        outputs = {key: z for key, z in logits.items() if isinstance(key, str)}
+        outputs["fused"] = logits[everything]
         alone = {}
         for name in names:
-            outputs[name] = logits.get(name, logits.get(frozenset([name])))
+            outputs.setdefault(name, logits.get(frozenset([name])))
             there = weights * present.get(name, 1)
             alone[name] = None
             if there.any():
