@@ -71,9 +71,10 @@ def parse_methods(methods):
             f"Received: methods={methods!r}"
         )
     parsed = [_parse(method) for method in methods]
-    if not any(method.is_sum for method in parsed):
-        parsed.insert(0, Method("sum", dict(SUM), {}))
     names = [method.name for method in parsed]
+    if not any(method.is_sum for method in parsed):
+        name = "plain sum" if "sum" in names else "sum"
+        parsed.insert(0, Method(name, dict(SUM), {}))
     for name in names:
         if names.count(name) > 1:
             raise ValueError(

@@ -31,8 +31,10 @@ def test_the_sum_is_always_there():
     ):
         methods = parse_methods(["joint", plain])
         assert [m.is_sum for m in methods] == [False, True], plain
-    faster = {"name": "faster", "combiner": "sum", "learning_rate": 1.0}
-    assert [m.is_sum for m in parse_methods([faster])] == [True, False]
+    faster = {"name": "sum", "combiner": "sum", "learning_rate": 1.0}
+    methods = parse_methods([faster])
+    assert [m.is_sum for m in methods] == [True, False]
+    assert [m.name for m in methods] == ["plain sum", "sum"]
 
 
 def test_names():
