@@ -41,7 +41,8 @@ def main(arguments=None):
         nargs="+",
         default=["joint", "sum", "mimo"],
         metavar="METHOD",
-        help=f"of joint, {', '.join(names())}; default: joint sum mimo",
+        help=f"of joint, {', '.join([*names(), *modulations()])}; "
+        "default: joint sum mimo",
     )
     parser.add_argument("--seeds", type=int, default=5, help="default: 5")
     parser.add_argument("--epochs", type=int, default=20, help="default: 20")

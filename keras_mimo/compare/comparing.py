@@ -58,8 +58,9 @@ def compare(
             and methods with `"validate"` see. Defaults to `None`: where there
             are any of these, a fifth of `train`, of each class, is held out,
             another for each seed.
-        methods: List of methods. Each is `"joint"` (the fused loss alone), the
-            name of a combiner, a combiner, or a dict. A dict has a `"name"`,
+        methods: List of methods. Each is `"joint"` (the fused loss alone), a
+            combiner or its name, a modulation or its name (which scales the
+            sum of the losses), or a dict. A dict has a `"name"`,
             further arguments of `compile()`, among them `"combiner"` and
             `"modulation"`, and any of these:
 

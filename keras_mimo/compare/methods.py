@@ -118,14 +118,16 @@ def made(build, compile_arguments, given):
 
 def _parse(method):
     if isinstance(method, str):
-        given = {} if method == "joint" else {"combiner": method}
-        return Method(method, given, {})
+        return Method(method, _by_name(method), {})
     if isinstance(method, keras_mimo.BalancedGradientCombiner):
         method = {"combiner": method}
+    elif isinstance(method, keras_mimo.modulations.Modulation):
+        name = _name({"modulation": method})
+        method = {"name": name, **SUM, "modulation": method}
     if not isinstance(method, dict):
         raise TypeError(
-            '`methods` must hold "joint", names of combiners, combiners and '
-            f"dicts. Received: {method!r} of type {type(method)}"
+            '`methods` must hold "joint", combiners, modulations, the names of '
+            f"these, and dicts. Received: {method!r} of type {type(method)}"
         )
     given = dict(method)
     name = given.pop("name", None) or _name(given)
@@ -151,6 +153,14 @@ def _parse(method):
                 f"Received: {given[key]!r} for {name!r}"
             )
     return Method(name, given, options)
+
+
+def _by_name(name):
+    if name == "joint":
+        return {}
+    if name.lower() in keras_mimo.modulations.names():
+        return {**SUM, "modulation": name}
+    return {"combiner": name}
 
 
 def _name(given):
@@ -187,12 +197,26 @@ def _part(part, value, given):
 
 
 def _takes(part, value, key):
-    options = value if isinstance(value, list) else [value]
+    makers = value if isinstance(value, list) else [value]
     return all(
-        _can_be_called(v) or isinstance(v, str) for v in options
-    ) and all(
-        key in inspect.signature(_class_of(part, v)).parameters for v in options
+        (_can_be_called(maker) or isinstance(maker, str))
+        and key in _parameters(_class_of(part, maker))
+        for maker in makers
     )
+
+
+def _parameters(maker):
+    """The names of all arguments, those that a class hands on among them."""
+    if not inspect.isclass(maker):
+        return set(inspect.signature(maker).parameters)
+    found = set()
+    for cls in maker.__mro__:
+        if "__init__" in vars(cls):
+            parameters = inspect.signature(cls.__init__).parameters.values()
+            found |= {parameter.name for parameter in parameters}
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                break
+    return found
 
 
 def _class_of(part, value):

@@ -1,3 +1,9 @@
+import math
+
+# Panels beside each other.
+_ACROSS = 4
+
+
 def plot_comparison(comparison, path):
     """Draws a panel for each score: a line a method, a dot a seed.
 
@@ -19,11 +25,17 @@ def plot_comparison(comparison, path):
             "A picture needs a method that did not fail. Received: "
             f"{len(comparison.methods)} methods, all of which failed"
         )
+    across = min(_ACROSS, len(titles))
+    down = math.ceil(len(titles) / across)
     figure = Figure(
-        figsize=(1.5 + 2.4 * len(titles), 1.4 + 0.4 * len(methods)),
+        figsize=(1.5 + 2.6 * across, 0.6 + down * (0.9 + 0.3 * len(methods))),
         layout="constrained",
     )
-    axes = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
+    axes = grid.ravel()
+    for axis in axes[len(titles) :]:
+        axis.set_visible(False)
+    axes = axes[: len(titles)]
     places = range(len(methods))
     for title, axis in zip(titles, axes, strict=True):
         base = comparison.column(comparison.baseline, title)
@@ -54,5 +66,5 @@ def plot_comparison(comparison, path):
 
 
 def _is_drawn(title):
-    kinds = ("fused", "calibrated", "alone", "probe", "worst lost")
-    return title.endswith(kinds)
+    kinds = ("fused", "calibrated", "alone", "worst lost")
+    return title.endswith(kinds) and title != "worst alone"

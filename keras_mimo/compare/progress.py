@@ -2,6 +2,9 @@ import shutil
 import sys
 import time
 
+# Characters.
+_BAR = 16
+
 
 class Progress:
     """One line for all runs: how many are done, and the time that is left.
@@ -32,6 +35,8 @@ class Progress:
         left = _clock(seconds / self._done * (self._total - self._done))
         line = f"[{self._done}/{self._total}] {left} left; {text}"
         if self._terminal:
+            full = _BAR * self._done // self._total
+            line = f"{'█' * full}{'░' * (_BAR - full)} {line}"
             # A longer one would not be overwritten.
             line = line[: shutil.get_terminal_size().columns - 1]
             padded = line.ljust(self._width)

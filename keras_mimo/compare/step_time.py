@@ -19,7 +19,8 @@ class StepClock:
     A step is one of `fit()` without callbacks, on the first batch of the
     training data, after everything is compiled. What a method takes more than
     the sum, which computes the same outputs, is the median difference of two
-    times of one round.
+    times of one round. (A method that has to see validation data does, and so
+    does then the sum: that batch is none of the difference.)
 
     Args:
         setup: `Setup`.
@@ -40,33 +41,41 @@ class StepClock:
         """
         if self._plain is None:
             self._plain = self._model(SUM)
-        model = self._model(given)
-        seconds = [self._seconds(m, 3) for m in (self._plain, model)]
+        validate = given.get("validate", False)
+        turns = [
+            (self._plain, False),
+            (self._plain, validate),
+            (self._model(given), validate),
+        ]
+        # The first time everything is compiled.
+        for steps in (2, 3):
+            seconds = [self._seconds(*turn, steps) for turn in turns]
         steps = int(np.clip(_SECONDS / max(seconds), 1, _MAX_STEPS))
         rounds = np.array(
             [
-                [self._seconds(m, steps) for m in (self._plain, model)]
+                [self._seconds(*turn, steps) for turn in turns]
                 for _ in range(_ROUNDS)
             ]
         )
-        more = rounds[:, 1] - rounds[:, 0]
+        plain, same, own = rounds.T
+        more = float(np.median(own - same))
         return {
-            "seconds": float(np.median(rounds[:, 1])),
-            "more": float(np.median(more)),
-            "quartiles": np.quantile(more, [0.25, 0.75]).tolist(),
+            "seconds": float(np.median(plain)) + more,
+            "more": more,
+            "quartiles": np.quantile(own - same, [0.25, 0.75]).tolist(),
         }
 
     def _model(self, given):
         keras.utils.set_random_seed(0)
-        model = made(self._setup.build, self._setup.compile, given)
-        # Compiles everything.
-        self._seconds(model, 2)
-        return model
+        return made(self._setup.build, self._setup.compile, given)
 
-    def _seconds(self, model, steps):
+    def _seconds(self, model, validate, steps):
+        options = {"verbose": 0}
+        if validate:
+            options["validation_data"] = _Repeated(self._batch, 1)
         data = _Repeated(self._batch, steps)
         start = time.perf_counter()
-        model.fit(data, verbose=0)
+        model.fit(data, **options)
         return (time.perf_counter() - start) / steps
 
 

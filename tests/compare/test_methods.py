@@ -76,6 +76,29 @@ def test_arguments_go_where_they_belong():
     assert model._compile_arguments["metrics"]
 
 
+def test_modulations_beside_combiners():
+    method = {
+        "name": "OGM",
+        "combiner": "mimo",
+        "modulation": keras_mimo.modulations.OGM,
+        "alpha": [0.1, 0.8],
+        # An argument of its base class.
+        "stop": 5,
+        "penalty": 2.0,
+    }
+    assert only(method).settings() == [{"alpha": 0.1}, {"alpha": 0.8}]
+    model = model_of(method, alpha=0.8)
+    assert model.modulation.alpha == 0.8
+    assert model.modulation.stop == 5
+    assert model.combiner.penalty == 2.0
+    for plain in ("ogm", keras_mimo.modulations.OGM()):
+        model = model_of(plain)
+        assert isinstance(model.modulation, keras_mimo.modulations.OGM)
+        assert isinstance(model.combiner, keras_mimo.SumCombiner)
+    with pytest.raises(ValueError, match="`combiner` and `modulation` takes"):
+        only({**method, "dtype": "float32"})
+
+
 @pytest.mark.parametrize(
     "combiner",
     [
