@@ -8,7 +8,8 @@ from pathlib import Path
 import keras
 
 import keras_mimo
-from keras_mimo.combiners.identifiers import names
+from keras_mimo import combiners
+from keras_mimo import modulations
 
 # Those that have to be told of logits.
 LOSSES = {
@@ -30,6 +31,7 @@ MODULE has two functions:
 
 
 def main(arguments=None):
+    known = [*combiners.identifiers.names(), *modulations.names()]
     parser = argparse.ArgumentParser(
         prog="python -m keras_mimo.compare",
         description=DESCRIPTION,
@@ -41,8 +43,7 @@ def main(arguments=None):
         nargs="+",
         default=["joint", "sum", "mimo"],
         metavar="METHOD",
-        help=f"of joint, {', '.join([*names(), *modulations()])}; "
-        "default: joint sum mimo",
+        help=f"of joint, {', '.join(known)}; default: joint sum mimo",
     )
     parser.add_argument("--seeds", type=int, default=5, help="default: 5")
     parser.add_argument("--epochs", type=int, default=20, help="default: 20")

@@ -232,9 +232,9 @@ class Comparison:
         else:
             text += ". One seed can't tell a gain from noise"
         text += (
-            '. "alone": a modality\'s own output. "lost": the fused output '
-            'without the modality that it misses most. "part": the Shapley '
-            "part of a modality"
+            '. "alone": a modality\'s own output. "worst lost": the fused '
+            "output without the modality that it misses most. "
+            '"part": the Shapley part of a modality'
         )
         if "probe" in " ".join(self.titles):
             text += '. "probe": a new linear head on the frozen encoder'

@@ -27,7 +27,7 @@ def described(value):
 
     Arrays and weights are told by a hash, functions by their source and by the
     values that they take from around them, objects of Keras by their config. Of
-    a dataset only the class and the number of batches are known.
+    a dataset only the class and the number of batches are told.
     """
     if isinstance(value, str):
         return _NUMBER.sub("", value)
@@ -71,9 +71,8 @@ def _of_function(function):
     try:
         source = inspect.getsource(function)
     except (OSError, TypeError):
-        # One of Python's own, or typed in.
-        return name
-    around = {}
+        # Typed in, or one of Python's own.
+        source = _of_code(getattr(function, "__code__", None))
     try:
         found = inspect.getclosurevars(function)
     except (TypeError, ValueError):
@@ -82,6 +81,13 @@ def _of_function(function):
     around |= {k: v for k, v in found.globals.items() if _is_plain(v)}
     around.pop(function.__name__, None)
     return [name, source, described(around)]
+
+
+def _of_code(code):
+    if not inspect.iscode(code):
+        return repr(code)
+    constants = [_of_code(constant) for constant in code.co_consts]
+    return [code.co_code.hex(), list(code.co_names), constants]
 
 
 def _is_plain(value):
@@ -100,6 +106,8 @@ def _of_object(value):
         return int(value.cardinality())
     if hasattr(value, "get_config"):
         return _config(value)
+    if hasattr(value, "__len__"):
+        return len(value)
     return _ADDRESS.sub("", repr(value))
 
 

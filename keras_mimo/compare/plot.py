@@ -1,6 +1,6 @@
 import math
 
-# Panels beside each other.
+# Panels beside each other, at most.
 _ACROSS = 4
 
 
@@ -25,8 +25,8 @@ def plot_comparison(comparison, path):
             "A picture needs a method that did not fail. Received: "
             f"{len(comparison.methods)} methods, all of which failed"
         )
-    across = min(_ACROSS, len(titles))
-    down = math.ceil(len(titles) / across)
+    down = math.ceil(len(titles) / _ACROSS)
+    across = math.ceil(len(titles) / down)
     figure = Figure(
         figsize=(1.5 + 2.6 * across, 0.6 + down * (0.9 + 0.3 * len(methods))),
         layout="constrained",

@@ -191,6 +191,18 @@ def test_a_dataset_gives_what_arrays_give(trained):
             assert other[key] == pytest.approx(one[key], rel=1e-4), key
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="imports TensorFlow"
+)
+def test_a_tf_dataset_gives_what_arrays_give(trained, found):
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices(TEST).batch(150)
+    batches = contributions(trained, data)
+    assert batches.parts == pytest.approx(found.parts)
+    assert batches.fused == pytest.approx(found.fused, rel=1e-4)
+
+
 def test_a_calibrated_model_is_scored_calibrated(trained):
     calibration = keras_mimo.calibrate_fusion(trained, *TEST, verbose=0)
     try:

@@ -72,6 +72,14 @@ def test_sampled_parts_are_near_the_exact_ones():
     assert 0.3 < np.sqrt(np.mean(np.square(gaps))) < 2
 
 
+def test_an_order_and_its_reverse_are_one_draw():
+    # Of two players, each pair of orders has the exact parts.
+    values = game("ab")
+    parts, errors = sampled_parts(list("ab"), values, orders(list("ab"), 10))
+    assert parts == pytest.approx(exact_parts(list("ab"), values))
+    assert max(errors.values()) < 1e-12
+
+
 def test_sampled_parts_need_only_the_beginnings():
     players = list("abcdefg")
     drawn = orders(players, 4)
