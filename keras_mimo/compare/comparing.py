@@ -12,6 +12,7 @@ from keras_mimo.compare.comparison import value_of
 from keras_mimo.compare.data import as_data
 from keras_mimo.compare.fingerprint import key_of
 from keras_mimo.compare.kept import KeptRuns
+from keras_mimo.compare.methods import asks_for
 from keras_mimo.compare.methods import parse_methods
 from keras_mimo.compare.progress import Progress
 from keras_mimo.compare.step_time import StepClock
@@ -70,7 +71,9 @@ def compare(
             - `"compile"`: a function of the model that returns a dict of
               further arguments of `compile()`;
             - `"build"`: in the place of `build`;
-            - `"callbacks"`: a function of nothing that returns a list;
+            - `"callbacks"`: a function that returns a list. Its arguments, if
+              any, are called `train` and `validation`: it gets the data, as
+              they are given here, of the run;
             - `"validate"`: `True` if `fit()` is to get the validation data,
               as some callbacks and modulations ask for.
 
@@ -81,7 +84,7 @@ def compare(
         compile: Dict of arguments of `compile()`, the same for all methods:
             `"optimizer"`, `"loss"`, ... (lists are lists here).
         fit: Dict of arguments of `fit()`: `"epochs"`, `"batch_size"`, ...
-            `"callbacks"` is a function of nothing that returns a list.
+            `"callbacks"` is a function that returns a list, as above.
         seeds: Integer, or a list of integers. Defaults to `5`.
         tuning_seeds: Integer, how many of the seeds options are tried with.
             Their scores are averaged. Defaults to `1`.
@@ -153,8 +156,12 @@ def compare(
     if len(seeds) > 1:
         import_stats()
     methods = parse_methods(methods)
-    validates = calibrate or any(
-        method.options or method.given.get("validate") for method in methods
+    fit = dict(fit or {})
+    callbacks = _check_function("callbacks", fit.get("callbacks", list))
+    validates = (
+        calibrate
+        or any(method.validates for method in methods)
+        or asks_for(callbacks, "validation")
     )
     setup = Setup(
         build=_check_function("build", build),
@@ -164,13 +171,12 @@ def compare(
             None if validation is None else as_data("validation", validation)
         ),
         compile=dict(compile),
-        fit=dict(fit or {}),
+        fit=fit,
         calibrate=calibrate,
         probe=probe,
         task=task,
-        validates=bool(validates),
+        validates=validates,
     )
-    _check_function("callbacks", setup.fit.get("callbacks", list))
     # Before anything is trained: whether data can be held out.
     setup.parts(seeds[0])
     comparing = _Comparing(
@@ -213,6 +219,7 @@ class _Comparing:
         shared = {k: v for k, v in vars(setup).items() if k != "build"}
         self._shared = key_of([shared, _versions()])
         self._models = {}
+        self._settings = {}
 
     def run(self, verbose):
         """Does all that is not kept, and returns the `Comparison`."""
@@ -250,13 +257,20 @@ class _Comparing:
     def _task(self, method, chosen, seed):
         given = {**method.given, **chosen}
         trial = bool(method.options) and seed in self._tuning
-        key = self._key(given, seed)
+        key = self._key(method, chosen, seed)
         return Task(method.name, given, chosen, seed, trial, key)
 
-    def _key(self, given, kind):
+    def _key(self, method, chosen, kind):
         """What a record is kept by: all that it depends on but the name."""
-        own = {k: v for k, v in given.items() if k != "build"}
-        return key_of([self._shared, self._description(given), own, kind])
+        setting = method.name, *map(id, chosen.values())
+        if setting not in self._settings:
+            given = {**method.given, **chosen}
+            own = {k: v for k, v in given.items() if k != "build"}
+            # Once: what a function reads may change while it runs.
+            self._settings[setting] = key_of(
+                [self._shared, self._description(given), own]
+            )
+        return key_of([self._settings[setting], kind])
 
     def _description(self, given):
         """What `build` returns, by its layers and weights."""
@@ -329,7 +343,7 @@ class _Comparing:
             if method.name in self._failed:
                 continue
             given = {**method.given, **self._chosen[method.name]}
-            key = self._key(given, "time")
+            key = self._key(method, self._chosen[method.name], "time")
             found = self._kept.find(key)
             if found is None:
                 open_[method.name] = given, key

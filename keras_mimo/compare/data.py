@@ -20,9 +20,11 @@ class Data(typing.NamedTuple):
     y: typing.Any = None
     sample_weight: typing.Any = None
 
-    def as_validation(self):
-        """As `fit(validation_data=...)` takes it."""
-        return tuple(self) if are_arrays(self.x) else self.x
+    def as_given(self):
+        """As `compare()` takes it, and `fit(validation_data=...)`."""
+        if not are_arrays(self.x):
+            return self.x
+        return tuple(self) if self.sample_weight is not None else self[:2]
 
 
 def as_data(argument, given):

@@ -47,6 +47,15 @@ class Method:
         ]
 
     @property
+    def validates(self):
+        """Whether it needs validation data."""
+        return bool(
+            self.options
+            or self.given.get("validate")
+            or asks_for(self.given.get("callbacks"), "validation")
+        )
+
+    @property
     def is_sum(self):
         """Whether it is the plain sum, to which the others are compared."""
         combiner = self.given.get("combiner")
@@ -114,6 +123,20 @@ def made(build, compile_arguments, given):
         arguments |= given["compile"](model)
     model.compile(**arguments)
     return model
+
+
+def asks_for(function, argument):
+    """Whether a function has an argument of that name."""
+    if function is None or function is list:
+        return False
+    return argument in inspect.signature(function).parameters
+
+
+def call_with(function, offers):
+    """Calls a function with what it asks for of a dict, by its names."""
+    return function(
+        **{k: v for k, v in offers.items() if asks_for(function, k)}
+    )
 
 
 def _parse(method):

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_mimo.compare.data import Data
 from keras_mimo.compare.data import held_out
+from keras_mimo.compare.methods import call_with
 from keras_mimo.compare.methods import made
 from keras_mimo.diagnostics.contributions import contributions
 from keras_mimo.diagnostics.probe import linear_probe
@@ -72,10 +73,19 @@ def train_and_score(setup, given, seed):
     model = made(setup.build, setup.compile, given)
     train, validation = setup.parts(seed)
     options = {"verbose": 0, **setup.fit}
-    callbacks = options.pop("callbacks", list)()
-    callbacks += given.get("callbacks", list)()
+    data = {"train": train.as_given()}
+    if validation is not None:
+        data["validation"] = validation.as_given()
+    callbacks = [
+        callback
+        for made_by in (
+            options.pop("callbacks", list),
+            given.get("callbacks", list),
+        )
+        for callback in call_with(made_by, data)
+    ]
     if given.get("validate"):
-        options["validation_data"] = validation.as_validation()
+        options["validation_data"] = data["validation"]
     # The same batches, whatever was drawn at random before.
     keras.utils.set_random_seed(seed)
     model.fit(**train._asdict(), callbacks=callbacks, **options)

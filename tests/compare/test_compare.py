@@ -329,23 +329,27 @@ def test_the_test_data_choose_nothing():
 
 @pytest.mark.slow
 def test_datasets_and_methods_that_validate():
-    seen = []
+    seen, held_out = [], Batches(*VALIDATION)
 
     class See(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             seen.append("val_loss" in logs)
 
+    def callbacks(validation):
+        assert validation is held_out
+        return [See()]
+
     method = {
         "name": "looks",
         "combiner": "mimo",
-        "callbacks": lambda: [See()],
+        "callbacks": callbacks,
         "validate": True,
     }
     result = compare(
         [method],
         train=Batches(*TRAIN),
         test=Batches(*TEST),
-        validation=Batches(*VALIDATION),
+        validation=held_out,
         fit={"epochs": 2},
         seeds=1,
         probe=True,
@@ -354,6 +358,25 @@ def test_datasets_and_methods_that_validate():
     assert [m.error for m in result.methods] == [None, None]
     assert result.column("looks", "clear probe") > 60
     assert result.column("looks", "noise probe") < 60
+
+
+@pytest.mark.slow
+def test_callbacks_get_the_data_of_the_run():
+    parts = []
+
+    def callbacks(train, validation):
+        parts.append((train, validation))
+        return []
+
+    method = {"name": "looks", "combiner": "sum", "callbacks": callbacks}
+    result = compare([method], seeds=2, calibrate=False)
+    assert result.methods[-1].error is None
+    for (x, y), (held_out_x, held_out_y) in parts:
+        assert len(y) + len(held_out_y) == 120
+        assert 20 <= len(held_out_y) <= 28
+        rows = {row.tobytes() for row in x["noise"]}
+        assert not any(row.tobytes() in rows for row in held_out_x["noise"])
+    assert not np.array_equal(parts[0][1][1], parts[1][1][1])
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import keras
 import pytest
 
 import keras_mimo
+from keras_mimo.compare.methods import call_with
 from keras_mimo.compare.methods import made
 from keras_mimo.compare.methods import parse_methods
 from tests.compare.two_sensors import build
@@ -125,6 +126,25 @@ def test_arguments_that_need_the_model():
         }
     )
     assert model._gradient_scope.blockwise
+
+
+def test_who_needs_validation_data():
+    needs = {
+        "mimo": False,
+        "options": {"combiner": "mimo", "penalty": [1.0]},
+        "validate": {"combiner": "mimo", "validate": True},
+        "asks": {"combiner": "mimo", "callbacks": lambda validation: []},
+        "does not": {"combiner": "mimo", "callbacks": lambda train: []},
+    }
+    found = {
+        name: only({"name": name, **given} if given else name).validates
+        for name, given in needs.items()
+    }
+    assert [name for name, needed in found.items() if needed] == [
+        *("options", "validate", "asks")
+    ]
+    assert call_with(lambda train: train, {"train": 1, "validation": 2}) == 1
+    assert call_with(list, {"train": 1}) == []
 
 
 @pytest.mark.parametrize(
