@@ -704,7 +704,7 @@ MUTATIONS = [
     ),
     mutation(
         "compare: an interval of unpaired differences",
-        "compare/comparison.py",
+        "compare/intervals.py",
         "error = gaps.std(ddof=1) / math.sqrt(len(gaps))",
         "error = np.hypot(np.std(values, ddof=1), np.std(others, ddof=1)) / 2",
         "compare/test_table.py",

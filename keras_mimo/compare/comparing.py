@@ -5,12 +5,12 @@ import keras
 import numpy as np
 
 from keras_mimo import version
+from keras_mimo.compare.columns import value_of
 from keras_mimo.compare.comparison import Comparison
 from keras_mimo.compare.comparison import MethodRuns
-from keras_mimo.compare.comparison import import_stats
-from keras_mimo.compare.comparison import value_of
 from keras_mimo.compare.data import as_data
 from keras_mimo.compare.fingerprint import key_of
+from keras_mimo.compare.intervals import import_stats
 from keras_mimo.compare.kept import KeptRuns
 from keras_mimo.compare.methods import asks_for
 from keras_mimo.compare.methods import parse_methods

@@ -116,9 +116,9 @@ def made(build, compile_arguments, given):
     arguments["optimizer"] = keras.optimizers.get(_anew(optimizer))
     if "learning_rate" in given:
         arguments["optimizer"].learning_rate = given["learning_rate"]
-    for kind in ("metrics", "weighted_metrics"):
+    for kind in ("loss", "metrics", "weighted_metrics"):
         if kind in arguments:
-            arguments[kind] = _fresh_metrics(arguments[kind])
+            arguments[kind] = _fresh(arguments[kind])
     if "compile" in given:
         arguments |= given["compile"](model)
     model.compile(**arguments)
@@ -262,11 +262,17 @@ def _anew(value, arguments=()):
     return value
 
 
-def _fresh_metrics(metrics):
-    if isinstance(metrics, dict):
-        return {key: _fresh_metrics(value) for key, value in metrics.items()}
-    if isinstance(metrics, (list, tuple)):
-        return [_fresh_metrics(value) for value in metrics]
-    if isinstance(metrics, keras.metrics.Metric):
-        return _anew(metrics)
-    return metrics
+def _fresh(structure):
+    """The same losses or metrics, in objects that no other run has used."""
+    if isinstance(structure, dict):
+        return {key: _fresh(value) for key, value in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return [_fresh(value) for value in structure]
+    if isinstance(structure, keras.metrics.Metric):
+        return _anew(structure)
+    if isinstance(structure, keras.losses.Loss):
+        # Not every loss has a config, and callbacks set attributes of some.
+        copied = object.__new__(type(structure))
+        copied.__dict__.update(structure.__dict__)
+        return copied
+    return structure

@@ -328,6 +328,31 @@ def test_the_test_data_choose_nothing():
 
 
 @pytest.mark.slow
+def test_a_regression():
+    def build_one():
+        encoders = {
+            name: keras.Sequential([keras.Input((w,)), keras.layers.Dense(4)])
+            for name, w in (("clear", 6), ("noise", 4))
+        }
+        return keras_mimo.late_fusion(encoders, 1)
+
+    (x, _), (x_test, _) = TRAIN, TEST
+    result = keras_mimo.compare(
+        build_one,
+        (x, x["clear"].sum(axis=1)),
+        (x_test, x_test["clear"].sum(axis=1)),
+        methods=["mimo"],
+        compile={"optimizer": keras.optimizers.Adam(0.03), "loss": "mse"},
+        fit={"epochs": 10, "batch_size": 40},
+        seeds=1,
+        verbose=0,
+    )
+    assert [m.error for m in result.methods] == [None, None]
+    assert result.column("sum", "clear part") > 1
+    assert result.column("sum", "fused") < result.column("sum", "noise alone")
+
+
+@pytest.mark.slow
 def test_datasets_and_methods_that_validate():
     seen, held_out = [], Batches(*VALIDATION)
 

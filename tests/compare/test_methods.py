@@ -117,6 +117,17 @@ def test_every_run_has_a_combiner_and_an_optimizer_of_its_own(combiner):
     assert float(one.optimizer.learning_rate) == pytest.approx(0.02)
 
 
+def test_every_run_has_losses_and_metrics_of_its_own():
+    accuracy = keras.metrics.SparseCategoricalAccuracy()
+    shared = {**COMPILE, "loss": [LOSS], "metrics": {"fused": [accuracy]}}
+    runs = [made(build, shared, {"combiner": "sum"}) for _ in range(2)]
+    (one,), (other,) = (m._compile_arguments["loss"] for m in runs)
+    assert one is not other is not LOSS
+    assert one.get_config() == LOSS.get_config()
+    metrics = [m._compile_arguments["metrics"]["fused"][0] for m in runs]
+    assert metrics[0] is not metrics[1] is not accuracy
+
+
 def test_arguments_that_need_the_model():
     model = model_of(
         {

@@ -6,7 +6,7 @@ from scipy import stats
 
 from keras_mimo.compare import Comparison
 from keras_mimo.compare import MethodRuns
-from keras_mimo.compare.comparison import paired_interval
+from keras_mimo.compare.intervals import paired_interval
 
 SEEDS = [0, 1, 2, 3]
 
@@ -115,6 +115,36 @@ def test_markdown_and_csv(comparison, tmp_path):
         100 * np.std(BETTER, ddof=1)
     )
     assert rows[3]["error"].startswith("seed 0") and rows[3]["fused"] == ""
+
+
+def test_errors_of_a_regression_keep_their_digits():
+    def record(fused):
+        score = {"mean_squared_error": fused}
+        return {
+            "task": "regression",
+            "samples": 40,
+            "fused": score,
+            "alone": {"clear": score, "noise": {"mean_squared_error": 0.02}},
+            "lost": {"clear": {"mean_squared_error": 0.03}, "noise": score},
+            "parts": {"clear": 0.004, "noise": 0.0},
+        }
+
+    def runs(name, fused):
+        found = dict(zip(SEEDS, map(record, fused), strict=True))
+        return MethodRuns(name, {}, [], found, None, None)
+
+    sums, better = [0.011, 0.012, 0.013, 0.012], [0.010, 0.011, 0.012, 0.011]
+    comparison = Comparison(
+        [runs("sum", sums), runs("b", better)], "sum", SEEDS
+    )
+    text = str(comparison)
+    assert "0.012 ± 0.000816" in text
+    assert "-0.001 ± " in text
+    assert "Mean squared error on 40 test samples" in text
+    # The worst is the largest.
+    assert comparison.column("sum", "worst alone")[0] == 0.02
+    assert comparison.column("sum", "worst lost")[0] == 0.03
+    assert "log loss" not in comparison.titles
 
 
 def test_a_picture(comparison, tmp_path):
