@@ -676,14 +676,14 @@ MUTATIONS = [
     ),
     mutation(
         "compare: the test data choose",
-        "compare/comparing.py",
+        "compare/schedule.py",
         'self._records[key]["validation"] for key in keys',
         'self._records[key]["fused"] for key in keys',
         "compare/test_compare.py",
     ),
     mutation(
         "compare: runs are found again whatever they share has changed",
-        "compare/comparing.py",
+        "compare/schedule.py",
         "[self._shared, self._description(given), own]",
         "[self._description(given), own]",
         "compare/test_compare.py",

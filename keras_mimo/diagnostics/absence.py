@@ -9,6 +9,7 @@ from keras import tree
 from keras_mimo.fusion.dependencies import calls
 from keras_mimo.fusion.dependencies import layer_inputs
 from keras_mimo.fusion.dependencies import used_inputs
+from keras_mimo.fusion.masked import makes_masks
 from keras_mimo.layers.absent_features import AbsentFeatures
 from keras_mimo.layers.absent_input import AbsentInput
 from keras_mimo.layers.keep_present import KeepPresent
@@ -20,7 +21,8 @@ class AbsentModalities:
     Absent is what the model itself calls so: samples that lack the modality
     where it was made with `missing=`; else what replaces the input in a
     `mask_modalities()` model and the features in an `intermediate_fusion()`
-    model; and zeros for the input in any other.
+    model; and zeros for the input in any other (ones for ids, where zeros are
+    masked).
 
     The model is computed up to the tensors that are replaced, once for a batch,
     and from there on once for each set of modalities.
@@ -109,10 +111,18 @@ def _changes(model, flags):
                 *layer_inputs(output, model.inputs).values()
             )
             found[modality] = [
-                (x, np.zeros_like) for x in model.inputs if x.name in names
+                (x, _filler(model, x)) for x in model.inputs if x.name in names
             ]
     _check_apart(found)
     return found
+
+
+def _filler(model, x):
+    """What makes the values of an absent input."""
+    masks = any(map(makes_masks, model._flatten_layers()))
+    is_float = keras.backend.is_float_dtype(x.dtype)
+    # The mean of a text of which all words are masked is not a number.
+    return np.ones_like if masks and not is_float else np.zeros_like
 
 
 def _flags(model):

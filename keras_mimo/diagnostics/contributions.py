@@ -93,7 +93,8 @@ def contributions(
 
     The fused output is computed for sets of modalities, all others absent: what
     the model itself calls absent, where it was made with `missing=`, by
-    `mask_modalities()` or by `intermediate_fusion()`; else zeros for the input.
+    `mask_modalities()` or by `intermediate_fusion()`; else zeros for the input
+    (ones for ids of words, where zeros are masked).
 
     The Shapley part of a modality is what it adds to the accuracy, averaged
     over all orders in which the modalities could come one by one. The parts add

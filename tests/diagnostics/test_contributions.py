@@ -273,6 +273,23 @@ def softmax_network():
     )
 
 
+def test_an_absent_text_is_not_all_masked():
+    words = keras.Sequential(
+        [
+            keras.Input((4,), dtype="int32"),
+            layers.Embedding(10, 5, mask_zero=True),
+            layers.GlobalAveragePooling1D(),
+        ]
+    )
+    pair = {"clear": encoder(WIDTHS["clear"]), "words": words}
+    model = keras_mimo.late_fusion(pair, CLASSES)
+    model.compile(loss=LOSS)
+    x, y = samples(30, seed=0)
+    ids = np.random.default_rng(0).integers(1, 10, (30, 4))
+    x = {"clear": x["clear"], "words": ids.astype("int32")}
+    assert np.isfinite(list(contributions(model, x, y).values.values())).all()
+
+
 def test_ties_share_the_hit():
     z = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     hits = worth("classification", z, np.eye(2)[[0, 0, 0]])
