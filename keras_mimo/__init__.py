@@ -3,6 +3,7 @@
 from keras_mimo import callbacks
 from keras_mimo import combiners
 from keras_mimo import datasets
+from keras_mimo import diagnostics
 from keras_mimo import export
 from keras_mimo import layers
 from keras_mimo import losses
@@ -16,6 +17,7 @@ from keras_mimo.combiners import MeanCombiner
 from keras_mimo.combiners import MGDACombiner
 from keras_mimo.combiners import MIMOCombiner
 from keras_mimo.combiners import SumCombiner
+from keras_mimo.compare import compare
 from keras_mimo.export import inference_model
 from keras_mimo.fusion import MultimodalModel
 from keras_mimo.fusion import add_unimodal_heads
@@ -47,7 +49,9 @@ __all__ = [
     "calibrate_fusion",
     "callbacks",
     "combiners",
+    "compare",
     "datasets",
+    "diagnostics",
     "export",
     "gbg",
     "inference_model",

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 
 from keras_mimo.fusion.fusion_calibration import FusionCalibration
+from keras_mimo.fusion.held_out import check_model
 from keras_mimo.fusion.held_out import check_outputs
 from keras_mimo.fusion.held_out import check_weights
 from keras_mimo.fusion.held_out import collect
-from keras_mimo.fusion.multimodal_model import MultimodalModel
 from keras_mimo.fusion.scales import LOSSES
 from keras_mimo.fusion.scales import fit_scales
 from keras_mimo.fusion.scales import import_minimize
@@ -102,7 +102,7 @@ def calibrate_fusion(
     calibration.reset()
     ```
     """
-    _check_model(model)
+    check_model(model)
     import_minimize()
     task = check_task(task, model)
     before, model.calibration = model.calibration, None
@@ -217,19 +217,4 @@ def _warn(seen, task, wanted, num_fitted):
             f"something. Received: {number} samples to fit {num_fitted} "
             f"numbers, for outputs of width {width}",
             stacklevel=4,
-        )
-
-
-def _check_model(model):
-    if not isinstance(model, MultimodalModel):
-        raise TypeError(
-            "`model` must be a `keras_mimo.MultimodalModel`. "
-            f"Received: model={model} of type {type(model)}"
-        )
-    shapes = {name: output.shape for name, output in model.output.items()}
-    fused = shapes.get("fused")
-    if fused is None or len(fused) != 2 or len(set(shapes.values())) > 1:
-        raise ValueError(
-            'The outputs of `model` must be "fused" and others of the same '
-            f"shape, `(batch, width)`. Received: {shapes}"
         )

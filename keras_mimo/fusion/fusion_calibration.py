@@ -96,6 +96,13 @@ class FusionCalibration:
         return calibration
 
 
+def summed(calibration, outputs):
+    """The calibrated fused output, of a dict of arrays."""
+    scales = calibration.scales
+    fused = sum(scale * outputs[name] for name, scale in scales.items())
+    return fused if calibration.bias is None else fused + calibration.bias
+
+
 def scaled_sum(calibration, dtype):
     """A function from the dict of outputs to the calibrated fused output.
 

@@ -3,6 +3,8 @@ import numpy as np
 from keras import ops
 from keras import tree
 
+from keras_mimo.fusion.multimodal_model import MultimodalModel
+
 
 def collect(model, x, y, sample_weight, batch_size, look):
     """Predicts held-out data, in one pass, and keeps no inputs.
@@ -23,37 +25,38 @@ def collect(model, x, y, sample_weight, batch_size, look):
         TypeError: If `x` is neither arrays nor a dataset.
         ValueError: If labels or samples are missing, or come twice.
     """
-    if tree.is_nested(x) or hasattr(x, "shape"):
-        if y is None:
-            raise ValueError(
-                "`y` must be given where `x` is arrays. Received: y=None"
-            )
-        look(x)
-        predicted = model.predict(x, batch_size=batch_size, verbose=0)
-        batches = [(predicted, y, sample_weight)]
-    else:
-        if y is not None or sample_weight is not None:
-            raise ValueError(
-                "`y` and `sample_weight` must not be given where `x` is a "
-                "dataset, whose batches hold them. "
-                f"Received: x={x} of type {type(x)}"
-            )
-        batches = _predicted_batches(model, x, look)
     outputs, labels, weights = {name: [] for name in model.output}, [], []
-    for predicted, y, sample_weight in batches:
-        labels.append(_of_fused("y", y))
-        weights.append(
-            np.ones(len(labels[-1]))
-            if sample_weight is None
-            else _of_fused("sample_weight", sample_weight)
-        )
+    # Arrays are one batch here: `predict()` divides them itself.
+    for x_batch, *of_fused in labelled_batches(x, y, sample_weight):
+        look(x_batch)
+        if are_arrays(x):
+            predicted = model.predict(x, batch_size=batch_size, verbose=0)
+        else:
+            predicted = model.predict_on_batch(x_batch)
         for name, kept in outputs.items():
             kept.append(predicted[name])
-        _check_lengths(predicted["fused"], labels[-1], weights[-1])
-    if not sum(map(len, labels)):
-        raise ValueError(f"`x` must hold at least one sample. Received: x={x}")
+        check_lengths(predicted["fused"], *of_fused)
+        labels.append(of_fused[0])
+        weights.append(of_fused[1])
+    check_not_empty(x, labels)
     outputs = {name: np.concatenate(kept) for name, kept in outputs.items()}
     return outputs, np.concatenate(labels), np.concatenate(weights)
+
+
+def check_model(model):
+    """Raises unless it is a `MultimodalModel` of outputs of one shape."""
+    if not isinstance(model, MultimodalModel):
+        raise TypeError(
+            "`model` must be a `keras_mimo.MultimodalModel`. "
+            f"Received: model={model} of type {type(model)}"
+        )
+    shapes = {name: output.shape for name, output in model.output.items()}
+    fused = shapes.get("fused")
+    if fused is None or len(fused) != 2 or len(set(shapes.values())) > 1:
+        raise ValueError(
+            'The outputs of `model` must be "fused" and others of the same '
+            f"shape, `(batch, width)`. Received: {shapes}"
+        )
 
 
 def check_weights(weights, absent):
@@ -95,18 +98,62 @@ def check_outputs(outputs):
             )
 
 
-def _predicted_batches(model, data, look):
-    for batch in _batches(data):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+def are_arrays(x):
+    """Whether data are arrays, not a dataset of batches."""
+    return tree.is_nested(x) or hasattr(x, "shape")
+
+
+def labelled_batches(x, y, sample_weight):
+    """Data as batches of arrays; arrays are one batch, as they are.
+
+    Args:
+        x: As for `evaluate()`, like the two that follow.
+        y: As there.
+        sample_weight: As there.
+
+    Yields:
+        Tuples of inputs, an array of labels and one of sample weights.
+
+    Raises:
+        TypeError: If `x` is neither arrays nor a dataset.
+        ValueError: If labels are missing, or come twice.
+    """
+    if are_arrays(x):
+        if y is None:
+            raise ValueError(
+                "`y` must be given where `x` is arrays. Received: y=None"
+            )
+        yield x, *_labels_and_weights(y, sample_weight)
+        return
+    if y is not None or sample_weight is not None:
+        raise ValueError(
+            "`y` and `sample_weight` must not be given where `x` is a "
+            "dataset, whose batches hold them. "
+            f"Received: x={x} of type {type(x)}"
+        )
+    for batch in _batches(x):
+        x_batch, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         if y is None:
             raise ValueError(
                 "The batches of `x` must be tuples `(x, y)` or "
                 f"`(x, y, sample_weight)`. Received: {type(batch)} without y"
             )
         # Other frameworks' tensors are none to the backend.
-        x = tree.map_structure(_numpy_of_array, x)
-        look(x)
-        yield model.predict_on_batch(x), y, sample_weight
+        x_batch = tree.map_structure(_numpy_of_array, x_batch)
+        yield x_batch, *_labels_and_weights(y, sample_weight)
+
+
+def check_not_empty(x, labels):
+    """Raises `ValueError` if a list of arrays holds no sample."""
+    if not sum(map(len, labels)):
+        raise ValueError(f"`x` must hold at least one sample. Received: x={x}")
+
+
+def _labels_and_weights(y, sample_weight):
+    labels = _of_fused("y", y)
+    if sample_weight is None:
+        return labels, np.ones(len(labels))
+    return labels, _of_fused("sample_weight", sample_weight)
 
 
 def _batches(data):
@@ -149,7 +196,8 @@ def _of_fused(argument, value):
     return np.asarray(ops.convert_to_numpy(value))
 
 
-def _check_lengths(*arrays):
+def check_lengths(*arrays):
+    """Raises `ValueError` unless arrays have as many samples each."""
     lengths = [len(array) if array.ndim else 0 for array in arrays]
     if len(set(lengths)) > 1:
         raise ValueError(

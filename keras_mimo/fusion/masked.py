@@ -312,7 +312,7 @@ def _by_name(x, inputs):
 def _check_finite(model):
     """Checks that no average is of nothing where a modality is absent."""
     sizes = [size for x in model.inputs for size in x.shape[1:]]
-    if None in sizes or not any(map(_makes_masks, model._flatten_layers())):
+    if None in sizes or not any(map(makes_masks, model._flatten_layers())):
         return
     sample = [np.ones((1, *x.shape[1:]), x.dtype) for x in model.inputs]
     outputs = model(tree.pack_sequence_as(model.input, sample), training=False)
@@ -326,6 +326,7 @@ def _check_finite(model):
         )
 
 
-def _makes_masks(layer):
+def makes_masks(layer):
+    """Whether a layer masks some of the steps of a sequence."""
     masking = isinstance(layer, keras.layers.Masking)
     return masking or getattr(layer, "mask_zero", False)

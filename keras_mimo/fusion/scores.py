@@ -27,18 +27,40 @@ def scores(task, z, targets, weights):
     if task == "classification":
         exponentials = np.exp(z - z.max(axis=1, keepdims=True))
         confidence = exponentials.max(axis=1) / exponentials.sum(axis=1)
-        hits = z.argmax(axis=1) == targets.argmax(axis=1)
-        accuracy = weights @ hits
+        hits = worth(task, z, targets)
     else:
         confidence = sigmoid(z).ravel()
         hits = targets.ravel()
-        accuracy = weights @ np.mean((z > 0) == (targets > 0.5), axis=1)
-        weights = np.repeat(weights / z.shape[1], z.shape[1])
+    accuracy = weights @ worth(task, z, targets)
+    weights = np.repeat(weights, len(hits) // len(z)) * len(z) / len(hits)
     return {
         "log_loss": loss,
         "accuracy": float(accuracy),
         "calibration_error": calibration_error(confidence, hits, weights),
     }
+
+
+def worth(task, z, targets):
+    """What each prediction is worth: the larger, the better.
+
+    Args:
+        task: As in `scores()`, like all that follow.
+        z: As there.
+        targets: As there.
+
+    Returns:
+        Array of shape `(samples,)`, of which the mean is the accuracy, or minus
+        the mean squared error. Classes that share the first place share the
+        hit: of logits that are all zeros, it is one part in as many as there
+        are classes.
+    """
+    if task == "regression":
+        return -LOSSES[task](z.astype("float64"), targets)[0]
+    if task == "multilabel":
+        return np.mean((z > 0) == (targets > 0.5), axis=1)
+    first = z == z.max(axis=1, keepdims=True)
+    right = first[np.arange(len(z)), targets.argmax(axis=1)]
+    return right / first.sum(axis=1)
 
 
 def calibration_error(confidence, hits, weights):

@@ -105,15 +105,22 @@ def targets(task, y, width, missing):
 
 def check_logits(task, fused):
     """Raises `ValueError` where what should be logits is probabilities."""
-    within = fused.min() >= 0 and fused.max() <= 1 and fused.any()
-    if task == "classification":
-        within = within and np.allclose(fused.sum(axis=1), 1, atol=1e-3)
-    if task != "regression" and within:
+    if are_probabilities(task, fused):
         raise ValueError(
             "The outputs of `model` must be logits: leave out the activation "
             "at the end, and compile with `from_logits=True`. Received: "
             "outputs that are probabilities"
         )
+
+
+def are_probabilities(task, outputs):
+    """Whether what could be logits is probabilities."""
+    if task == "regression" or not outputs.any():
+        return False
+    within = outputs.min() >= 0 and outputs.max() <= 1
+    if task == "classification":
+        within = within and np.allclose(outputs.sum(axis=1), 1, atol=1e-3)
+    return bool(within)
 
 
 def missing_labels(model):

@@ -2,8 +2,8 @@ import contextlib
 import os
 from pathlib import Path
 
-# What Keras writes as one local file.
-FILES = (".keras", ".h5")
+# What is written as one local file, by Keras and by `compare()`.
+FILES = (".keras", ".h5", ".json")
 
 
 @contextlib.contextmanager
@@ -14,8 +14,8 @@ def atomic_write(filepath, overwrite=True):
     file that loads. Here the old file is there until the new one is complete.
 
     Args:
-        filepath: String or path. What is no local file that Keras writes is
-            given back as it is.
+        filepath: String or path. What is no such local file is given back as
+            it is.
         overwrite: Boolean. If `False`, `filepath` is given back as it is.
     """
     if not overwrite or not _is_local_file(filepath):
