@@ -125,6 +125,11 @@ def _of_emoji(x):
     }
 
 
+def av_digits_encoders(x):
+    """Of pictures and of spectrograms, for AV-digits."""
+    return {name: _convolutions_2d(values) for name, values in x.items()}
+
+
 SETS = {
     "watch": MultimodalSet(
         load_watch, _each(_convolutions_1d), 7, 20, _hold_out_people
