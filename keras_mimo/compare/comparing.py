@@ -98,7 +98,9 @@ def compare(
     Returns:
         A `Comparison`: printed, a table with a row a method, with `to_csv()`,
         `to_markdown()` and `plot()`. A method that failed is a row that says
-        why. Times of a step are taken after all runs, in this process.
+        why. Times of a step are taken after all runs, in this process and
+        without callbacks; what a step takes more than that of the sum is the
+        balancing, where a method has no other `build`.
 
     Raises:
         ImportError: If SciPy is not installed and there are several seeds.

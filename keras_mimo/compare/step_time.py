@@ -20,7 +20,8 @@ class StepClock:
     training data, after everything is compiled. What a method takes more than
     the sum, which computes the same outputs, is the median difference of two
     times of one round. (A method that has to see validation data does, and so
-    does then the sum: that batch is none of the difference.)
+    does then the sum: that batch is none of the difference. One with a `build`
+    of its own is timed beside the sum on the `build` of all.)
 
     Args:
         setup: `Setup`.
