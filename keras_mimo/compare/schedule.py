@@ -11,6 +11,7 @@ from keras_mimo.compare.comparison import MethodRuns
 from keras_mimo.compare.fingerprint import key_of
 from keras_mimo.compare.progress import Progress
 from keras_mimo.compare.step_time import StepClock
+from keras_mimo.compare.step_time import in_seconds
 from keras_mimo.compare.workers import Task
 from keras_mimo.compare.workers import do
 
@@ -43,6 +44,7 @@ class Schedule:
         self._tried = {method.name: [] for method in methods}
         shared = {k: v for k, v in vars(setup).items() if k != "build"}
         self._shared = key_of([shared, _versions()])
+        self._baseline = next(m.name for m in methods if m.is_sum)
         self._models = {}
         self._settings = {}
 
@@ -75,7 +77,7 @@ class Schedule:
         progress.close()
         return Comparison(
             [self._result(method, times) for method in self._methods],
-            next(m.name for m in self._methods if m.is_sum),
+            self._baseline,
             self._seeds,
         )
 
@@ -182,7 +184,13 @@ class Schedule:
             except Exception as error:
                 times[name] = {"error": f"{type(error).__name__}: {error}"}
             progress.show(f"time of {name}")
-        return times
+        plain = times.get(self._baseline, {}).get("plain")
+        return {
+            name: time
+            if "error" in time
+            else in_seconds(time, plain or time["plain"])
+            for name, time in times.items()
+        }
 
     def _result(self, method, times):
         chosen = self._chosen[method.name]

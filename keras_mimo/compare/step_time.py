@@ -18,10 +18,12 @@ class StepClock:
 
     A step is one of `fit()` without callbacks, on the first batch of the
     training data, after everything is compiled. What a method takes more than
-    the sum, which computes the same outputs, is the median difference of two
-    times of one round. (A method that has to see validation data does, and so
-    does then the sum: that batch is none of the difference. One with a `build`
-    of its own is timed beside the sum on the `build` of all.)
+    the sum, which computes the same outputs, is the median over rounds of the
+    difference of two times of one round, in units of the sum's: a machine that
+    has more to do meanwhile slows both. (A method that has to see validation
+    data does, and so does then the sum: that batch is none of the difference.
+    One with a `build` of its own is timed beside the sum on the `build` of
+    all.)
 
     Args:
         setup: `Setup`.
@@ -37,8 +39,8 @@ class StepClock:
         """Times a method.
 
         Returns:
-            Dict of the seconds of a step, those more than the sum's, and their
-            quartiles.
+            Dict of the seconds of a step of the sum, of how many times those
+            the step of the method takes more, and of the quartiles of that.
         """
         if self._plain is None:
             self._plain = self._model(SUM)
@@ -59,11 +61,11 @@ class StepClock:
             ]
         )
         plain, same, own = rounds.T
-        more = float(np.median(own - same))
+        low, more, high = np.quantile((own - same) / plain, [0.25, 0.5, 0.75])
         return {
-            "seconds": float(np.median(plain)) + more,
-            "more": more,
-            "quartiles": np.quantile(own - same, [0.25, 0.75]).tolist(),
+            "plain": float(np.median(plain)),
+            "more": float(more),
+            "quartiles": [float(low), float(high)],
         }
 
     def _model(self, given):
@@ -78,6 +80,20 @@ class StepClock:
         start = time.perf_counter()
         model.fit(data, **options)
         return (time.perf_counter() - start) / steps
+
+
+def in_seconds(time, plain):
+    """Times of a step where the sum takes some seconds.
+
+    Args:
+        time: Dict, what a `StepClock` returned.
+        plain: Float: the seconds of the sum, the same for all methods.
+    """
+    return {
+        "seconds": plain * (1 + time["more"]),
+        "more": plain * time["more"],
+        "quartiles": [plain * quartile for quartile in time["quartiles"]],
+    }
 
 
 class _Repeated(keras.utils.PyDataset):

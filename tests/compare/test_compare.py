@@ -84,10 +84,14 @@ class Untrained:
 def untrained(monkeypatch):
     untrained = Untrained()
     monkeypatch.setattr(workers, "train_and_score", untrained)
-    times = {"seconds": 1.0, "more": 0.0, "quartiles": [0.0, 0.0]}
-    monkeypatch.setattr(
-        step_time.StepClock, "__call__", lambda self, given: times
-    )
+
+    def timed(self, given):
+        # The machine is twice as slow when the others are timed.
+        plain = 1.0 if given == {"combiner": "sum"} else 2.0
+        more = 0.0 if given == {"combiner": "sum"} else 0.5
+        return {"plain": plain, "more": more, "quartiles": [more, more]}
+
+    monkeypatch.setattr(step_time.StepClock, "__call__", timed)
     return untrained
 
 
@@ -226,6 +230,14 @@ def test_another_model_is_another_run(untrained, tmp_path):
     compare([{"name": "wider", "build": wider}], **options)
     assert len(untrained.asked) == 2
     assert untrained.asked[1][0] == {"build": wider}
+
+
+def test_times_are_in_units_of_the_sum(untrained):
+    result = compare(["mimo"], seeds=1)
+    assert result.column("sum", "ms/step") == 1000
+    assert result.column("sum", "ms more") == 0
+    assert result.column("mimo", "ms/step") == 1500
+    assert result.column("mimo", "ms more") == 500
 
 
 def test_how_far_it_is(untrained, capsys):
