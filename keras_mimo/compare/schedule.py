@@ -170,7 +170,7 @@ class Schedule:
             if method.name in self._failed:
                 continue
             given = {**method.given, **self._chosen[method.name]}
-            key = self._key(method, self._chosen[method.name], "time")
+            key = self._key(method, self._chosen[method.name], "step")
             found = self._kept.find(key)
             if found is None:
                 open_[method.name] = given, key
