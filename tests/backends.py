@@ -78,8 +78,6 @@ def gradient(function, x):
             value = function(tf.convert_to_tensor(variable))
         result = tape.gradient(value, variable, unconnected_gradients="zero")
         return result.numpy()
-    import torch
-
     leaf = keras.ops.convert_to_tensor(x).requires_grad_()
     value = function(leaf)
     if value.requires_grad:

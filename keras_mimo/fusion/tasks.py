@@ -139,7 +139,10 @@ def _fused_losses(model):
     if not model.compiled:
         return []
     loss = model._compile_arguments["loss"]
-    if isinstance(loss, dict):
+    if isinstance(loss, list) and any(isinstance(i, dict) for i in loss):
+        # The others are losses of all outputs together.
+        loss = [item.get("fused") for item in loss if isinstance(item, dict)]
+    elif isinstance(loss, dict):
         loss = loss.get("fused")
     return [leaf for leaf in tree.flatten(loss) if leaf is not None]
 

@@ -176,12 +176,17 @@ class Pullback:
         )
         if not self._keep_rows:
             return [_tensor(gradient) for gradient in gradients]
-        return [
-            _sparse(gradient, variable)
-            if isinstance(gradient, tf.IndexedSlices)
-            else gradient
-            for gradient, variable in zip(gradients, variables, strict=True)
-        ]
+        return _keeping_rows(gradients, variables)
+
+
+def _keeping_rows(gradients, variables):
+    """Gradients, those of tables as `SparseGradient`."""
+    return [
+        _sparse(gradient, variable)
+        if isinstance(gradient, tf.IndexedSlices)
+        else gradient
+        for gradient, variable in zip(gradients, variables, strict=True)
+    ]
 
 
 def _tensor(gradient):
@@ -258,14 +263,7 @@ def modulated_step(model, data):
         scaled = model.optimizer.scale_loss(loss)
     model._track_loss(loss, x)
     variables = model.trainable_weights
-    gradients = [
-        _sparse(gradient, variable)
-        if isinstance(gradient, tf.IndexedSlices)
-        else gradient
-        for gradient, variable in zip(
-            tape.gradient(scaled, variables), variables, strict=True
-        )
-    ]
+    gradients = _keeping_rows(tape.gradient(scaled, variables), variables)
     modulated.apply(model, gradients, variables, _slices)
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
