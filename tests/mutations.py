@@ -662,8 +662,8 @@ MUTATIONS = [
     mutation(
         "on_the_fly_dropout: the weaker is dropped",
         "layers/on_the_fly_dropout.py",
-        "own, other = scores[:, None], scores[None, :]",
-        "other, own = scores[:, None], scores[None, :]",
+        "mean_over_others(pairwise(scores)) - 1.0",
+        "mean_over_others(1.0 / pairwise(scores)) - 1.0",
         "layers/test_on_the_fly_dropout.py",
     ),
     mutation(
