@@ -132,3 +132,44 @@ def test_texts(tmp_path, monkeypatch):
     model.compile("adam", loss, combiner=keras_mimo.MIMOCombiner())
     logs = model.fit(names["x"], np.arange(16) % 7, verbose=0).history
     assert np.all(np.isfinite(logs["loss"]))
+
+
+@pytest.mark.slow
+def test_benchmark(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    compared, modulated = python_blocks(DOCS / "benchmark.md")
+    names = {"keras": keras, "keras_mimo": keras_mimo, **given()}
+    exec(modulated.replace("epochs=100", "epochs=1"), names)
+    assert "accel_factor" in names["model"].history.history
+    rng = np.random.default_rng(0)
+    x = {
+        name: rng.normal(size=(70, 20, 3)).astype("float32")
+        for name in ("accel", "gyro")
+    }
+    y = np.arange(70) % 7
+    names.update(
+        x_train=x, y_train=y, x_test=x, y_test=y, build=build_from(names)
+    )
+    for old, new in (('epochs": 20', 'epochs": 1'), ("seeds=5", "seeds=2")):
+        compared = compared.replace(old, new)
+    exec(compared, names)
+    assert [m.name for m in names["result"].methods] == [
+        "joint",
+        "sum",
+        "MIMO",
+        "OGM-GE",
+        "mgda",
+    ]
+    assert not any(m.error for m in names["result"].methods)
+    assert Path("table.csv").exists() and Path("table.png").exists()
+
+
+def build_from(names):
+    def build():
+        encoders = {
+            name: keras.models.clone_model(names[name])
+            for name in ("accel", "gyro")
+        }
+        return keras_mimo.late_fusion(encoders, num_classes=7)
+
+    return build
