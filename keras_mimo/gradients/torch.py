@@ -7,8 +7,13 @@ from torch import distributed
 
 from keras_mimo.gradients import modulated
 from keras_mimo.gradients import skipped
+from keras_mimo.gradients.flat import FlatRows
 from keras_mimo.gradients.rewind import Rewind
 from keras_mimo.gradients.taps import recorded
+from keras_mimo.gradients.torch_rows import TorchRows
+
+# Those that inner products are computed in.
+FLAT_TYPES = (torch.float32, torch.float64)
 
 # A compiled forward pass may otherwise free what the second pullback reads.
 torch._functorch.config.donated_buffer = False
@@ -193,6 +198,13 @@ class Pullback:
         self._taps = taps
         self.num_objectives = len(outputs) - 1
 
+    def keep(self, rows):
+        """Keeps K rows of gradients, in one matrix where one can hold them."""
+        types = {(value.dtype, value.device) for value in self._values}
+        if len(types) == 1 and types.pop()[0] in FLAT_TYPES:
+            return TorchRows(rows, self.num_objectives)
+        return FlatRows(rows)
+
     def row(self, k, indices):
         return _gradients([self._outputs[k]], [None], self._at(indices))
 
@@ -253,7 +265,7 @@ def train_step(model, data):
     )
     with torch.no_grad():
         modulated.apply(model, gradients, variables)
-    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
 
 @torch.compiler.disable
