@@ -1,6 +1,7 @@
 import keras
-from keras import ops
 
+from keras_mimo import gradients
+from keras_mimo.solvers import ops
 from keras_mimo.utils.kept_state import KeptState
 
 
@@ -132,15 +133,31 @@ class BalancedGradientCombiner(KeptState):
         if not self.built:
             self.build([f"objective_{k}" for k in range(losses.shape[0])])
 
+        def weigh(losses, gramian, active):
+            return self._weigh(losses, gramian, active, training)
+
+        if self.also_in_numpy():
+            return gradients.small(weigh, [losses, gramian, active])
+        return weigh(losses, gramian, active)
+
+    def also_in_numpy(self):
+        """Whether `call()` is written in `solvers.ops` and keeps no state."""
+        # Not what a class inherits: a subclass is free to use `keras.ops`.
+        return vars(type(self)).get("in_numpy", False)
+
+    def _weigh(self, losses, gramian, active, training):
         losses, finite = _finite(losses, active)
         if gramian is not None:
             pairs = ops.expand_dims(active, 0) & ops.expand_dims(active, 1)
             gramian, gramian_finite = _finite(gramian, pairs)
             finite = finite & gramian_finite
 
-        keep = finite if training else ops.zeros_like(finite)
-        with self._state_changes_if(keep):
+        if ops.is_numpy():
             weights = self.call(losses, gramian, active, training)
+        else:
+            keep = finite if training else ops.zeros_like(finite)
+            with self._state_changes_if(keep):
+                weights = self.call(losses, gramian, active, training)
 
         uniform = ops.cast(active, weights.dtype)
         usual = finite

@@ -1,9 +1,9 @@
 import math
 
 import keras
-from keras import ops
 
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
+from keras_mimo.solvers import ops
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")

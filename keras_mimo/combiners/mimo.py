@@ -2,9 +2,9 @@ import math
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
+from keras_mimo.solvers import ops
 from keras_mimo.utils.arguments import check_numbers
 
 

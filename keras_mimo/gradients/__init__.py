@@ -11,6 +11,7 @@ __all__ = [
     "block_rows",
     "engine",
     "representation_rows",
+    "small",
     "update_gradients",
     "weighted_blocks",
 ]
@@ -32,3 +33,16 @@ def engine():
             "for inference only."
         )
     return importlib.import_module(f"keras_mimo.gradients.{name}")
+
+
+def small(function, tensors):
+    """Calls a function of small tensors where it takes the least time.
+
+    Args:
+        function: Function that is written in `keras_mimo.solvers.ops`, keeps
+            no state and returns a tensor or a list of tensors.
+        tensors: List of its arguments, each a tensor or `None`.
+    """
+    if keras.backend.backend() == "torch":
+        return engine().small(function, tensors)
+    return function(*tensors)

@@ -2,6 +2,7 @@ import contextlib
 import contextvars
 
 import keras
+import numpy as np
 import torch
 from torch import distributed
 
@@ -11,6 +12,7 @@ from keras_mimo.gradients.flat import FlatRows
 from keras_mimo.gradients.rewind import Rewind
 from keras_mimo.gradients.taps import recorded
 from keras_mimo.gradients.torch_rows import TorchRows
+from keras_mimo.solvers.ops import in_numpy
 
 # Those that inner products are computed in.
 FLAT_TYPES = (torch.float32, torch.float64)
@@ -169,6 +171,26 @@ def with_reach(train_step):
     outputs do not depend on. Its compiler takes no notice of a tapped layer.
     """
     return torch.compiler.disable(train_step)
+
+
+def small(function, tensors):
+    """As `gradients.small()`: in NumPy, unless that would wait for a device."""
+    if torch.compiler.is_compiling() or not all(map(_in_memory, tensors)):
+        return function(*tensors)
+    result = in_numpy(
+        function, [t if t is None else t.numpy() for t in tensors]
+    )
+    if isinstance(result, (list, tuple)):
+        return [torch.from_numpy(np.asarray(part)) for part in result]
+    return torch.from_numpy(np.asarray(result))
+
+
+def _in_memory(tensor):
+    return tensor is None or (
+        type(tensor) is torch.Tensor
+        and tensor.device.type == "cpu"
+        and not tensor.requires_grad
+    )
 
 
 def gramian(matrix):

@@ -1,4 +1,4 @@
-from keras import ops
+from keras_mimo.solvers import ops
 
 
 def cosines(gramian, active):

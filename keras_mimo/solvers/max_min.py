@@ -1,7 +1,7 @@
 import keras
 import numpy as np
-from keras import ops
 
+from keras_mimo.solvers import ops
 from keras_mimo.solvers.cosines import cosines
 from keras_mimo.solvers.nonnegative_qp import solver
 

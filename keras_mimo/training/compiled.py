@@ -2,8 +2,9 @@ import itertools
 
 import keras
 import numpy as np
-from keras import ops
 
+from keras_mimo import gradients
+from keras_mimo.solvers import ops
 from keras_mimo.training.replicas import whole_batch
 from keras_mimo.utils._keras import scale_loss_for_distribution
 
@@ -29,8 +30,7 @@ class CompiledObjectives:
         self._count_blocks = count_blocks
         self.built = False
         self.training_metrics = []
-        self._weight_tracker = None
-        self._conflict_tracker = None
+        self._tracker = None
 
     @property
     def metrics(self):
@@ -58,8 +58,8 @@ class CompiledObjectives:
         weights = self.combiner(
             ops.stop_gradient(losses), active=active, training=training
         )
-        if training and self._weight_tracker is not None:
-            self._weight_tracker.update_state(weights, 1)
+        if training and self._tracker is not None:
+            self._tracker.update_state(weights, 1)
         scalar = self.combiner.scalarize(losses, weights, active)
         return scale_loss_for_distribution(scalar)
 
@@ -77,12 +77,22 @@ class CompiledObjectives:
             For each block, a tensor of shape `(K,)`.
         """
         reached = np.array(reached)
-        actives = [active & ops.convert_to_tensor(r) for r in reached]
-        weights = self._ask(losses, gramians, actives)
-        if self._weight_tracker is not None:
-            self._weight_tracker.update_state(sum(weights), reached.sum(axis=0))
-        if self._conflict_tracker is not None:
-            self._conflict_tracker.update_state(conflict(gramians, actives))
+
+        def ask(losses, active, *gramians):
+            actives = [active & ops.convert_to_tensor(r) for r in reached]
+            weights = self._ask(losses, gramians, actives)
+            share = ops.expand_dims(conflict(gramians, actives), 0)
+            share = ops.cast(share, weights[0].dtype)
+            return [ops.concatenate([sum(weights), share]), *weights]
+
+        tensors = [ops.stop_gradient(losses), active, *gramians]
+        if all(combiner.also_in_numpy() for combiner in self.combiners):
+            numbers, *weights = gradients.small(ask, tensors)
+        else:
+            numbers, *weights = ask(*tensors)
+        if self._tracker is not None:
+            counts = np.append(reached.sum(axis=0), 1)
+            self._tracker.update_state(numbers, counts)
         return weights
 
     def kept_weights(self, losses, active, num_blocks):
@@ -126,24 +136,23 @@ class CompiledObjectives:
         self.build_combiners(names)
         several = len(names) > 1
         if several and self.combiner.needs != "gradients":
-            self._weight_tracker = MeanTracker(names, "weight")
-            self.training_metrics.append(self._weight_tracker)
-        if several and self.combiner.needs == "gramian":
-            self._conflict_tracker = keras.metrics.Mean(name="conflict")
-            self.training_metrics.append(self._conflict_tracker)
+            tracked = [f"{name}_weight" for name in names]
+            if self.combiner.needs == "gramian":
+                tracked.append("conflict")
+            self._tracker = MeanTracker(tracked, "balance")
+            self.training_metrics.append(self._tracker)
         self.built = True
 
 
 class MeanTracker(keras.metrics.Metric):
-    """The mean of a number for every objective, logged as `<objective>_<what>`.
+    """The means of several numbers, logged under their names.
 
     One metric: K of them would cost more than the combiner, on PyTorch.
     """
 
-    def __init__(self, names, what):
-        super().__init__(name=what)
+    def __init__(self, names, name):
+        super().__init__(name=name)
         self._names = list(names)
-        self._what = what
         self._total = self.add_variable(
             (len(self._names),), keras.initializers.Zeros(), name="total"
         )
@@ -157,10 +166,7 @@ class MeanTracker(keras.metrics.Metric):
 
     def result(self):
         means = self._total / ops.maximum(self._count, 1.0)
-        return {
-            f"{name}_{self._what}": means[k]
-            for k, name in enumerate(self._names)
-        }
+        return {name: means[k] for k, name in enumerate(self._names)}
 
 
 def conflict(gramians, actives):
