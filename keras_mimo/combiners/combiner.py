@@ -136,7 +136,7 @@ class BalancedGradientCombiner(KeptState):
         def weigh(losses, gramian, active):
             return self._weigh(losses, gramian, active, training)
 
-        if self.also_in_numpy():
+        if self.also_in_numpy() and not ops.is_numpy():
             return gradients.small(weigh, [losses, gramian, active])
         return weigh(losses, gramian, active)
 
@@ -148,7 +148,7 @@ class BalancedGradientCombiner(KeptState):
     def _weigh(self, losses, gramian, active, training):
         losses, finite = _finite(losses, active)
         if gramian is not None:
-            pairs = ops.expand_dims(active, 0) & ops.expand_dims(active, 1)
+            pairs = active[None, :] & active[:, None]
             gramian, gramian_finite = _finite(gramian, pairs)
             finite = finite & gramian_finite
 

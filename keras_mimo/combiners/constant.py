@@ -10,6 +10,7 @@ from keras_mimo.solvers import ops
 class SumCombiner(BalancedGradientCombiner):
     """Every objective has weight 1: what Keras does by default."""
 
+    in_numpy = True
     min_objectives = 1
     traits = frozenset(
         {
@@ -28,6 +29,7 @@ class SumCombiner(BalancedGradientCombiner):
 class MeanCombiner(BalancedGradientCombiner):
     """Every active objective has weight `1 / K`, with K active objectives."""
 
+    in_numpy = True
     min_objectives = 1
     traits = frozenset(
         {
@@ -70,6 +72,7 @@ class ConstantCombiner(BalancedGradientCombiner):
         https://arxiv.org/abs/2201.04122)
     """
 
+    in_numpy = True
     min_objectives = 1
     traits = frozenset(
         {"homogeneous", "linear_under_scaling", "permutation_equivariant"}

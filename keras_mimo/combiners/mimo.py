@@ -69,6 +69,7 @@ class MIMOCombiner(BalancedGradientCombiner):
     - [arXiv 2511.06686](https://arxiv.org/abs/2511.06686)
     """
 
+    in_numpy = True
     traits = frozenset(
         {
             "homogeneous",

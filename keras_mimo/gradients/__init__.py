@@ -12,6 +12,7 @@ __all__ = [
     "engine",
     "representation_rows",
     "small",
+    "small_scalar",
     "update_gradients",
     "weighted_blocks",
 ]
@@ -40,9 +41,26 @@ def small(function, tensors):
 
     Args:
         function: Function that is written in `keras_mimo.solvers.ops`, keeps
-            no state and returns a tensor or a list of tensors.
+            no state and returns a tensor, a list of tensors or `None`.
         tensors: List of its arguments, each a tensor or `None`.
     """
     if keras.backend.backend() == "torch":
         return engine().small(function, tensors)
     return function(*tensors)
+
+
+def small_scalar(function, losses, active):
+    """As `small()`, for a scalar that is descended.
+
+    Args:
+        function: Function as in `small()` of the other arguments, that returns
+            the gradient of the scalar with respect to the losses, and itself.
+        losses: Tensor of shape `(K,)`.
+        active: Boolean tensor of shape `(K,)`.
+
+    Returns:
+        What the function returns.
+    """
+    if keras.backend.backend() == "torch":
+        return engine().small_scalar(function, losses, active)
+    return function(losses, active)

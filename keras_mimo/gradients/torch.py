@@ -16,6 +16,9 @@ from keras_mimo.solvers.ops import in_numpy
 
 # Those that inner products are computed in.
 FLAT_TYPES = (torch.float32, torch.float64)
+# Those that NumPy has, and the size up to which calls cost more than numbers.
+NUMPY_TYPES = {*FLAT_TYPES, torch.bool, torch.int32, torch.int64}
+SMALL = 2**14
 
 # A compiled forward pass may otherwise free what the second pullback reads.
 torch._functorch.config.donated_buffer = False
@@ -175,20 +178,48 @@ def with_reach(train_step):
 
 def small(function, tensors):
     """As `gradients.small()`: in NumPy, unless that would wait for a device."""
-    if torch.compiler.is_compiling() or not all(map(_in_memory, tensors)):
+    if not _all_small(tensors):
         return function(*tensors)
     result = in_numpy(
         function, [t if t is None else t.numpy() for t in tensors]
     )
     if isinstance(result, (list, tuple)):
         return [torch.from_numpy(np.asarray(part)) for part in result]
-    return torch.from_numpy(np.asarray(result))
+    return result if result is None else torch.from_numpy(np.asarray(result))
 
 
-def _in_memory(tensor):
+def small_scalar(function, losses, active):
+    """As `gradients.small_scalar()`."""
+    tensors = [losses.detach(), active]
+    if not _all_small(tensors):
+        return function(losses, active)
+    gradient, scalar = small(function, tensors)
+    return gradient, _WithGradient.apply(losses, scalar, gradient)
+
+
+class _WithGradient(torch.autograd.Function):
+    """A scalar that was computed elsewhere, as was its gradient."""
+
+    @staticmethod
+    def forward(ctx, tensor, scalar, gradient):
+        ctx.gradient = gradient
+        return scalar.clone()
+
+    @staticmethod
+    def backward(ctx, upstream):
+        return upstream * ctx.gradient, None, None
+
+
+def _all_small(tensors):
+    return not torch.compiler.is_compiling() and all(map(_is_small, tensors))
+
+
+def _is_small(tensor):
     return tensor is None or (
         type(tensor) is torch.Tensor
         and tensor.device.type == "cpu"
+        and tensor.numel() <= SMALL
+        and tensor.dtype in NUMPY_TYPES
         and not tensor.requires_grad
     )
 

@@ -31,6 +31,12 @@ def in_numpy(function, arrays):
         _numpy.reset(token)
 
 
+@functools.cache
+def finfo(dtype):
+    """`numpy.finfo` of the type of a tensor."""
+    return np.finfo(keras.backend.standardize_dtype(dtype))
+
+
 def _either(name, in_numpy):
     operation = getattr(keras.ops, name)
 
@@ -78,17 +84,16 @@ def _softmax(x):
 absolute = _either("absolute", np.absolute)
 all = _either("all", _reduced(np.logical_and))
 any = _either("any", _reduced(np.logical_or))
+append = _either("append", np.append)
 arange = _either("arange", np.arange)
 argsort = _either("argsort", np.argsort)
 broadcast_to = _either("broadcast_to", np.broadcast_to)
 cast = _either("cast", lambda x, dtype: x.astype(dtype, copy=False))
 clip = _either("clip", np.clip)
-concatenate = _either("concatenate", np.concatenate)
 convert_to_tensor = _either("convert_to_tensor", _array)
 diagonal = _either("diagonal", np.diagonal)
 eigh = _either("eigh", np.linalg.eigh)
 equal = _either("equal", np.equal)
-expand_dims = _either("expand_dims", np.expand_dims)
 expm1 = _either("expm1", np.expm1)
 eye = _either("eye", lambda size, dtype: np.eye(size, dtype=dtype))
 flip = _either("flip", np.flip)
@@ -109,6 +114,7 @@ solve = _either("solve", np.linalg.solve)
 solve_triangular = _either("solve_triangular", np.linalg.solve)
 sort = _either("sort", np.sort)
 sqrt = _either("sqrt", np.sqrt)
+stack = _either("stack", np.stack)
 stop_gradient = _either("stop_gradient", lambda x: x)
 sum = _either("sum", _reduced(np.add))
 take = _either("take", np.take)

@@ -55,12 +55,19 @@ class CompiledObjectives:
         if self.combiner.needs != "losses":
             scalar = self.combiner.scalarize(losses, None, active)
             return scale_loss_for_distribution(scalar)
-        weights = self.combiner(
-            ops.stop_gradient(losses), active=active, training=training
-        )
+
+        def weigh(losses, active):
+            weights = self.combiner(
+                ops.stop_gradient(losses), active=active, training=training
+            )
+            return weights, self.combiner.scalarize(losses, weights, active)
+
+        if self.combiner.also_in_numpy():
+            weights, scalar = gradients.small_scalar(weigh, losses, active)
+        else:
+            weights, scalar = weigh(losses, active)
         if training and self._tracker is not None:
             self._tracker.update_state(weights, 1)
-        scalar = self.combiner.scalarize(losses, weights, active)
         return scale_loss_for_distribution(scalar)
 
     def weights(self, losses, gramians, reached, active):
@@ -81,9 +88,8 @@ class CompiledObjectives:
         def ask(losses, active, *gramians):
             actives = [active & ops.convert_to_tensor(r) for r in reached]
             weights = self._ask(losses, gramians, actives)
-            share = ops.expand_dims(conflict(gramians, actives), 0)
-            share = ops.cast(share, weights[0].dtype)
-            return [ops.concatenate([sum(weights), share]), *weights]
+            share = ops.cast(conflict(gramians, actives), weights[0].dtype)
+            return [ops.append(sum(weights), share), *weights]
 
         tensors = [ops.stop_gradient(losses), active, *gramians]
         if all(combiner.also_in_numpy() for combiner in self.combiners):
@@ -153,19 +159,20 @@ class MeanTracker(keras.metrics.Metric):
     def __init__(self, names, name):
         super().__init__(name=name)
         self._names = list(names)
-        self._total = self.add_variable(
-            (len(self._names),), keras.initializers.Zeros(), name="total"
-        )
-        self._count = self.add_variable(
-            (len(self._names),), keras.initializers.Zeros(), name="count"
+        # Totals and counts in one: to assign takes longer than to add.
+        self._sums = self.add_variable(
+            (2, len(self._names)), keras.initializers.Zeros(), name="sums"
         )
 
     def update_state(self, numbers, counts):
-        self._total.assign_add(ops.cast(numbers, self._total.dtype))
-        self._count.assign_add(ops.cast(counts, self._count.dtype))
+        numbers = ops.cast(numbers, self._sums.dtype)
+        counts = ops.convert_to_tensor(counts, dtype=self._sums.dtype)
+        counts = ops.broadcast_to(counts, numbers.shape)
+        self._sums.assign_add(ops.stack([numbers, counts]))
 
     def result(self):
-        means = self._total / ops.maximum(self._count, 1.0)
+        total, count = self._sums[0], self._sums[1]
+        means = total / ops.maximum(count, 1.0)
         return {name: means[k] for k, name in enumerate(self._names)}
 
 
