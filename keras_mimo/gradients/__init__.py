@@ -1,3 +1,4 @@
+import functools
 import importlib
 
 import keras
@@ -13,6 +14,7 @@ __all__ = [
     "representation_rows",
     "small",
     "small_scalar",
+    "surely",
     "update_gradients",
     "weighted_blocks",
 ]
@@ -33,7 +35,11 @@ def engine():
             f"{TRAINING_BACKENDS}. Received: KERAS_BACKEND={name!r}, which is "
             "for inference only."
         )
-    return importlib.import_module(f"keras_mimo.gradients.{name}")
+    return _module(f"keras_mimo.gradients.{name}")
+
+
+# An import that does nothing takes longer than a call of NumPy.
+_module = functools.cache(importlib.import_module)
 
 
 def small(function, tensors):
@@ -64,3 +70,10 @@ def small_scalar(function, losses, active):
     if keras.backend.backend() == "torch":
         return engine().small_scalar(function, losses, active)
     return function(losses, active)
+
+
+def surely(condition):
+    """Whether a boolean scalar is true, and Python can tell without waiting."""
+    if keras.backend.backend() == "torch":
+        return engine().surely(condition)
+    return False

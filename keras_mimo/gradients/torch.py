@@ -9,7 +9,6 @@ from torch import distributed
 from keras_mimo.gradients import modulated
 from keras_mimo.gradients import skipped
 from keras_mimo.gradients.flat import FlatRows
-from keras_mimo.gradients.rewind import Rewind
 from keras_mimo.gradients.taps import recorded
 from keras_mimo.gradients.torch_rows import TorchRows
 from keras_mimo.solvers.ops import in_numpy
@@ -210,6 +209,10 @@ class _WithGradient(torch.autograd.Function):
         return upstream * ctx.gradient, None, None
 
 
+def surely(condition):
+    return _all_small([condition]) and bool(condition)
+
+
 def _all_small(tensors):
     return not torch.compiler.is_compiling() and all(map(_is_small, tensors))
 
@@ -340,7 +343,7 @@ def modulated_step(model, data):
 def look_again(model, train_step, data):
     """A step, and the losses of the same forward pass after it."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    rewind = Rewind(model)
+    rewind = _Rewind(model)
     # Dropout without a seed draws from PyTorch itself.
     random_states = _random_states()
     logs = train_step(data)
@@ -351,6 +354,28 @@ def look_again(model, train_step, data):
     if again is not None:
         model.combiner.after_step(*again)
     return logs
+
+
+class _Rewind:
+    """As `Rewind`, with one call for all variables."""
+
+    def __init__(self, model):
+        self._model = model
+        self._before = self._copies()
+
+    def __enter__(self):
+        self._now = self._copies()
+        torch._foreach_copy_(*self._before)
+
+    def __exit__(self, *exception):
+        with torch.no_grad():
+            torch._foreach_copy_(*self._now)
+
+    def _copies(self):
+        model = self._model
+        variables = model.non_trainable_variables + model.metrics_variables
+        values = [variable.value.detach() for variable in variables]
+        return values, [value.clone() for value in values]
 
 
 def loss_gradient(model, per_sample_loss, variables):

@@ -165,10 +165,14 @@ class MeanTracker(keras.metrics.Metric):
         )
 
     def update_state(self, numbers, counts):
-        numbers = ops.cast(numbers, self._sums.dtype)
-        counts = ops.convert_to_tensor(counts, dtype=self._sums.dtype)
-        counts = ops.broadcast_to(counts, numbers.shape)
-        self._sums.assign_add(ops.stack([numbers, counts]))
+        dtype = self._sums.dtype
+
+        def sums(numbers):
+            added = ops.convert_to_tensor(counts, dtype=dtype)
+            added = ops.broadcast_to(added, numbers.shape)
+            return ops.stack([ops.cast(numbers, dtype), added])
+
+        self._sums.assign_add(gradients.small(sums, [numbers]))
 
     def result(self):
         total, count = self._sums[0], self._sums[1]
