@@ -122,16 +122,6 @@ class BalancedGradientCombiner(KeptState):
             ValueError: If `gramian` is missing where it is needed, or if a
                 shape does not fit the number of objectives.
         """
-        losses = _as_float(losses)
-        if gramian is not None:
-            gramian = _as_float(gramian)
-            losses, gramian = _same_dtype(losses, gramian)
-        if active is None:
-            active = ops.ones_like(losses, dtype="bool")
-        active = ops.cast(active, "bool")
-        self._check_shapes(losses, gramian, active)
-        if not self.built:
-            self.build([f"objective_{k}" for k in range(losses.shape[0])])
 
         def weigh(losses, gramian, active):
             return self._weigh(losses, gramian, active, training)
@@ -146,6 +136,17 @@ class BalancedGradientCombiner(KeptState):
         return vars(type(self)).get("in_numpy", False)
 
     def _weigh(self, losses, gramian, active, training):
+        losses = _as_float(losses)
+        if gramian is not None:
+            gramian = _as_float(gramian)
+            losses, gramian = _same_dtype(losses, gramian)
+        if active is None:
+            active = ops.ones_like(losses, dtype="bool")
+        active = ops.cast(active, "bool")
+        self._check_shapes(losses, gramian, active)
+        if not self.built:
+            self.build([f"objective_{k}" for k in range(losses.shape[0])])
+
         losses, finite = _finite(losses, active)
         if gramian is not None:
             pairs = active[None, :] & active[:, None]
@@ -282,13 +283,13 @@ class BalancedGradientCombiner(KeptState):
 
 def _as_float(x):
     x = ops.convert_to_tensor(x)
-    if keras.backend.standardize_dtype(x.dtype) == "float64":
+    if ops.dtype_name(x.dtype) == "float64":
         return x
     return ops.cast(x, "float32")
 
 
 def _same_dtype(a, b):
-    dtypes = {keras.backend.standardize_dtype(x.dtype) for x in (a, b)}
+    dtypes = {ops.dtype_name(x.dtype) for x in (a, b)}
     widest = "float64" if "float64" in dtypes else "float32"
     return ops.cast(a, widest), ops.cast(b, widest)
 

@@ -31,10 +31,14 @@ def in_numpy(function, arrays):
         _numpy.reset(token)
 
 
+# Keras takes as long to tell the name of a type as NumPy for a product.
+dtype_name = functools.cache(keras.backend.standardize_dtype)
+
+
 @functools.cache
 def finfo(dtype):
     """`numpy.finfo` of the type of a tensor."""
-    return np.finfo(keras.backend.standardize_dtype(dtype))
+    return np.finfo(dtype_name(dtype))
 
 
 def _either(name, in_numpy):

@@ -145,7 +145,7 @@ class CompiledObjectives:
             tracked = [f"{name}_weight" for name in names]
             if self.combiner.needs == "gramian":
                 tracked.append("conflict")
-            self._tracker = MeanTracker(tracked, "balance")
+            self._tracker = MeanTracker(tracked, "weight")
             self.training_metrics.append(self._tracker)
         self.built = True
 
