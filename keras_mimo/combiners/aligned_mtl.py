@@ -1,7 +1,7 @@
 import keras
-from keras import ops
 
 from keras_mimo.combiners.preference import PreferenceCombiner
+from keras_mimo.solvers import ops
 from keras_mimo.solvers.eigen import eigen
 
 SCALES = ("min", "median", "rmse")
@@ -41,6 +41,7 @@ class AlignedMTLCombiner(PreferenceCombiner):
         https://arxiv.org/abs/2305.19000)
     """
 
+    in_numpy = True
     traits = frozenset({"homogeneous", "permutation_equivariant"})
 
     def __init__(self, scale="min", preference=None, **kwargs):

@@ -1,7 +1,7 @@
 import keras
-from keras import ops
 
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
+from keras_mimo.solvers import ops
 from keras_mimo.solvers.max_min import max_min
 
 RESCALES = (None, "linear", "square")
@@ -34,6 +34,7 @@ class CAGradCombiner(BalancedGradientCombiner):
         https://arxiv.org/abs/2110.14048)
     """
 
+    in_numpy = True
     needs = "gramian"
     traits = frozenset(
         {"homogeneous", "nonnegative", "permutation_equivariant"}

@@ -1,6 +1,7 @@
 import keras
-from keras import ops
 
+from keras_mimo import gradients
+from keras_mimo.solvers import ops
 from keras_mimo.utils.kept_state import KeptState
 
 
@@ -121,6 +122,20 @@ class BalancedGradientCombiner(KeptState):
             ValueError: If `gramian` is missing where it is needed, or if a
                 shape does not fit the number of objectives.
         """
+
+        def weigh(losses, gramian, active):
+            return self._weigh(losses, gramian, active, training)
+
+        if self.also_in_numpy() and not ops.is_numpy():
+            return gradients.small(weigh, [losses, gramian, active])
+        return weigh(losses, gramian, active)
+
+    def also_in_numpy(self):
+        """Whether `call()` is written in `solvers.ops` and keeps no state."""
+        # Not what a class inherits: a subclass is free to use `keras.ops`.
+        return vars(type(self)).get("in_numpy", False)
+
+    def _weigh(self, losses, gramian, active, training):
         losses = _as_float(losses)
         if gramian is not None:
             gramian = _as_float(gramian)
@@ -134,13 +149,16 @@ class BalancedGradientCombiner(KeptState):
 
         losses, finite = _finite(losses, active)
         if gramian is not None:
-            pairs = ops.expand_dims(active, 0) & ops.expand_dims(active, 1)
+            pairs = active[None, :] & active[:, None]
             gramian, gramian_finite = _finite(gramian, pairs)
             finite = finite & gramian_finite
 
-        keep = finite if training else ops.zeros_like(finite)
-        with self._state_changes_if(keep):
+        if ops.is_numpy():
             weights = self.call(losses, gramian, active, training)
+        else:
+            keep = finite if training else ops.zeros_like(finite)
+            with self._state_changes_if(keep):
+                weights = self.call(losses, gramian, active, training)
 
         uniform = ops.cast(active, weights.dtype)
         usual = finite
@@ -265,13 +283,13 @@ class BalancedGradientCombiner(KeptState):
 
 def _as_float(x):
     x = ops.convert_to_tensor(x)
-    if keras.backend.standardize_dtype(x.dtype) == "float64":
+    if ops.dtype_name(x.dtype) == "float64":
         return x
     return ops.cast(x, "float32")
 
 
 def _same_dtype(a, b):
-    dtypes = {keras.backend.standardize_dtype(x.dtype) for x in (a, b)}
+    dtypes = {ops.dtype_name(x.dtype) for x in (a, b)}
     widest = "float64" if "float64" in dtypes else "float32"
     return ops.cast(a, widest), ops.cast(b, widest)
 

@@ -1,7 +1,7 @@
 import keras
-from keras import ops
 
 from keras_mimo.combiners.preference import PreferenceCombiner
+from keras_mimo.solvers import ops
 from keras_mimo.solvers.cosines import cosines
 from keras_mimo.solvers.eigen import pseudo_solve
 
@@ -34,6 +34,7 @@ class ConFIGCombiner(PreferenceCombiner):
         Networks](https://arxiv.org/abs/2408.11104)
     """
 
+    in_numpy = True
     traits = frozenset(
         {
             "homogeneous",

@@ -1,15 +1,16 @@
 import math
 
 import keras
-from keras import ops
 
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
+from keras_mimo.solvers import ops
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
 class SumCombiner(BalancedGradientCombiner):
     """Every objective has weight 1: what Keras does by default."""
 
+    in_numpy = True
     min_objectives = 1
     traits = frozenset(
         {
@@ -28,6 +29,7 @@ class SumCombiner(BalancedGradientCombiner):
 class MeanCombiner(BalancedGradientCombiner):
     """Every active objective has weight `1 / K`, with K active objectives."""
 
+    in_numpy = True
     min_objectives = 1
     traits = frozenset(
         {
@@ -70,6 +72,7 @@ class ConstantCombiner(BalancedGradientCombiner):
         https://arxiv.org/abs/2201.04122)
     """
 
+    in_numpy = True
     min_objectives = 1
     traits = frozenset(
         {"homogeneous", "linear_under_scaling", "permutation_equivariant"}

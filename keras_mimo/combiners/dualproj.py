@@ -29,6 +29,7 @@ class DualProjCombiner(PreferenceCombiner):
         https://arxiv.org/abs/1706.08840)
     """
 
+    in_numpy = True
     traits = frozenset(
         {
             "homogeneous",

@@ -34,6 +34,7 @@ class FairGradCombiner(BalancedGradientCombiner):
         https://arxiv.org/abs/2402.15638)
     """
 
+    in_numpy = True
     needs = "gramian"
     traits = frozenset(
         {"non_conflicting", "nonnegative", "permutation_equivariant"}

@@ -1,8 +1,8 @@
 import keras
 import numpy as np
-from keras import ops
 
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
+from keras_mimo.solvers import ops
 from keras_mimo.solvers.cosines import cosines
 
 
@@ -80,7 +80,7 @@ class GradientSurgeryCombiner(BalancedGradientCombiner):
         if training:
             shape = (1, count, count)
             draws = keras.random.uniform(shape, seed=self.seed_generator)
-            return ops.argsort(draws, axis=-1)
+            return ops.argsort(ops.convert_to_tensor(draws), axis=-1)
         # Of the others, seen from each: 1, 2, ... steps further round.
         places = np.arange(count - 1)
         turns = (places[:, None] + places) % (count - 1) + 1

@@ -1,7 +1,7 @@
 import keras
-from keras import ops
 
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
+from keras_mimo.solvers import ops
 from keras_mimo.solvers.cosines import cosines
 from keras_mimo.solvers.eigen import pseudo_solve
 from keras_mimo.solvers.rounding import rounding
@@ -25,6 +25,7 @@ class IMTLGCombiner(BalancedGradientCombiner):
         https://openreview.net/forum?id=IMPnRXEWpvr)
     """
 
+    in_numpy = True
     needs = "gramian"
     traits = frozenset({"homogeneous", "permutation_equivariant"})
 

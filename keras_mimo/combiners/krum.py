@@ -1,7 +1,7 @@
 import keras
-from keras import ops
 
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
+from keras_mimo.solvers import ops
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
@@ -36,6 +36,7 @@ class KrumCombiner(BalancedGradientCombiner):
         https://proceedings.neurips.cc/paper/2017/hash/f4b9ec30ad9f68f89b29639786cb62ef-Abstract.html)
     """
 
+    in_numpy = True
     needs = "gramian"
     traits = frozenset(
         {"convex", "homogeneous", "nonnegative", "permutation_equivariant"}

@@ -1,7 +1,7 @@
 import keras
-from keras import ops
 
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
+from keras_mimo.solvers import ops
 from keras_mimo.solvers.min_norm import min_norm
 
 NORMALIZATIONS = (None, "l2", "loss", "loss+")
@@ -82,6 +82,7 @@ class MGDACombiner(BalancedGradientCombiner):
     - [GBG, 2023](https://arxiv.org/abs/2310.20490)
     """
 
+    in_numpy = True
     needs = "gramian"
     traits = frozenset(
         {

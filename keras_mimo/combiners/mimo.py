@@ -2,9 +2,9 @@ import math
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
+from keras_mimo.solvers import ops
 from keras_mimo.utils.arguments import check_numbers
 
 
@@ -69,6 +69,7 @@ class MIMOCombiner(BalancedGradientCombiner):
     - [arXiv 2511.06686](https://arxiv.org/abs/2511.06686)
     """
 
+    in_numpy = True
     traits = frozenset(
         {
             "homogeneous",

@@ -1,7 +1,7 @@
 import keras
-from keras import ops
 
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
+from keras_mimo.solvers import ops
 from keras_mimo.solvers.bargaining import bargaining
 
 
@@ -33,6 +33,7 @@ class NashMTLCombiner(BalancedGradientCombiner):
         https://arxiv.org/abs/2202.01017)
     """
 
+    in_numpy = True
     needs = "gramian"
     traits = frozenset(
         {

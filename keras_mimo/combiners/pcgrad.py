@@ -1,7 +1,7 @@
 import keras
-from keras import ops
 
 from keras_mimo.combiners.gradient_surgery import GradientSurgeryCombiner
+from keras_mimo.solvers import ops
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
@@ -26,6 +26,7 @@ class PCGradCombiner(GradientSurgeryCombiner):
         https://arxiv.org/abs/2001.06782)
     """
 
+    in_numpy = True
     traits = frozenset(
         {"homogeneous", "linear_under_scaling", "nonnegative", "random"}
     )

@@ -1,8 +1,7 @@
 import math
 
-from keras import ops
-
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
+from keras_mimo.solvers import ops
 
 
 class PreferenceCombiner(BalancedGradientCombiner):

@@ -1,7 +1,7 @@
 import keras
-from keras import ops
 
 from keras_mimo.combiners.preference import PreferenceCombiner
+from keras_mimo.solvers import ops
 from keras_mimo.solvers.dual_cone import dual_cone
 
 
@@ -31,6 +31,7 @@ class UPGradCombiner(PreferenceCombiner):
         https://arxiv.org/abs/2406.16232)
     """
 
+    in_numpy = True
     traits = frozenset(
         {
             "homogeneous",

@@ -1,3 +1,4 @@
+import functools
 import importlib
 
 import keras
@@ -11,6 +12,9 @@ __all__ = [
     "block_rows",
     "engine",
     "representation_rows",
+    "small",
+    "small_scalar",
+    "surely",
     "update_gradients",
     "weighted_blocks",
 ]
@@ -31,4 +35,45 @@ def engine():
             f"{TRAINING_BACKENDS}. Received: KERAS_BACKEND={name!r}, which is "
             "for inference only."
         )
-    return importlib.import_module(f"keras_mimo.gradients.{name}")
+    return _module(f"keras_mimo.gradients.{name}")
+
+
+# An import that does nothing takes longer than a call of NumPy.
+_module = functools.cache(importlib.import_module)
+
+
+def small(function, tensors):
+    """Calls a function of small tensors where it takes the least time.
+
+    Args:
+        function: Function that is written in `keras_mimo.solvers.ops`, keeps
+            no state and returns a tensor, a list of tensors or `None`.
+        tensors: List of its arguments, each a tensor or `None`.
+    """
+    if keras.backend.backend() == "torch":
+        return engine().small(function, tensors)
+    return function(*tensors)
+
+
+def small_scalar(function, losses, active):
+    """As `small()`, for a scalar that is descended.
+
+    Args:
+        function: Function as in `small()` of the other arguments, that returns
+            the gradient of the scalar with respect to the losses, and itself.
+        losses: Tensor of shape `(K,)`.
+        active: Boolean tensor of shape `(K,)`.
+
+    Returns:
+        What the function returns.
+    """
+    if keras.backend.backend() == "torch":
+        return engine().small_scalar(function, losses, active)
+    return function(losses, active)
+
+
+def surely(condition):
+    """Whether a boolean scalar is true, and Python can tell without waiting."""
+    if keras.backend.backend() == "torch":
+        return engine().surely(condition)
+    return False

@@ -7,7 +7,7 @@ from keras_mimo.gradients.sparse import SparseGradient
 from keras_mimo.gradients.sparse import dense
 
 
-def block_rows(pullback, blocks):
+def block_rows(pullback, blocks, keep=FlatRows):
     """The gradients of K objectives, per block of variables.
 
     Args:
@@ -15,15 +15,21 @@ def block_rows(pullback, blocks):
             gradient of output `k` with respect to the variables at `indices`,
             `None` where there is none.
         blocks: List of lists of indices.
+        keep: Function of an iterable of K lists of gradients, in which they are
+            computed, that keeps them. Defaults to `FlatRows`.
 
     Returns:
-        List of `FlatRows`, one per block.
+        List of what `keep` returns, one per block.
     """
     indices = [index for block in blocks for index in block]
-    rows = [pullback.row(k, indices) for k in range(pullback.num_objectives)]
+    count = pullback.num_objectives
+    rows = (pullback.row(k, indices) for k in range(count))
+    if len(blocks) == 1:
+        return [keep(rows)]
+    rows = list(rows)
     ends = list(itertools.accumulate(len(block) for block in blocks))
     return [
-        FlatRows([row[end - len(block) : end] for row in rows])
+        keep([row[end - len(block) : end] for row in rows])
         for block, end in zip(blocks, ends, strict=True)
     ]
 
@@ -33,7 +39,7 @@ def weighted_blocks(pullback, blocks, weights):
 
     Args:
         pullback: As in `block_rows()`, with `weighted(weights, indices)`, the
-            gradient of the weighted sum of the first outputs.
+            gradient of the weighted sum of the first outputs, and `keep`.
         blocks: List of lists of indices.
         weights: For each block, a tensor of shape `(K,)`.
 
@@ -41,7 +47,7 @@ def weighted_blocks(pullback, blocks, weights):
         For each block, a list of gradients.
     """
     if len(blocks) > pullback.num_objectives:
-        rows = block_rows(pullback, blocks)
+        rows = block_rows(pullback, blocks, pullback.keep)
         return [
             block.weighted_sum(w)
             for block, w in zip(rows, weights, strict=True)

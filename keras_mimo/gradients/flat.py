@@ -11,13 +11,14 @@ class FlatRows:
     zeros in the variables that one objective has to itself, such as a head.
 
     Args:
-        rows: List of K lists, with one gradient or `None` per variable.
+        rows: Iterable of K lists, with one gradient or `None` per variable.
 
     Attributes:
         reached: List of K booleans, false where all of a row is `None`.
     """
 
     def __init__(self, rows):
+        rows = list(rows)
         self._count = len(rows)
         # Of a table, the rows that any of the objectives reaches.
         shared = [

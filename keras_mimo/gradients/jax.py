@@ -7,6 +7,7 @@ import keras
 from jax.interpreters import partial_eval
 
 from keras_mimo.gradients.branch import traced_branch
+from keras_mimo.gradients.flat import FlatRows
 from keras_mimo.gradients.skipped import combiner_state
 from keras_mimo.gradients.taps import tapped
 
@@ -144,6 +145,8 @@ class Pullback:
         self._outputs = outputs
         self.num_objectives = len(outputs) - 1
         self._jaxpr = jax.make_jaxpr(pushforward)(*self._inputs).jaxpr
+
+    keep = FlatRows
 
     def row(self, k, indices):
         trainable, _, _ = self._gradients([k], [1.0])

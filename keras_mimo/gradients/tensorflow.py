@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_mimo.gradients import modulated
 from keras_mimo.gradients import skipped
 from keras_mimo.gradients.branch import traced_branch
+from keras_mimo.gradients.flat import FlatRows
 from keras_mimo.gradients.rewind import Rewind
 from keras_mimo.gradients.sparse import SparseGradient
 from keras_mimo.gradients.taps import recorded
@@ -152,6 +153,8 @@ class Pullback:
         self._taps = taps
         self._keep_rows = keep_rows
         self.num_objectives = len(outputs) - 1
+
+    keep = FlatRows
 
     def row(self, k, indices):
         return self._of_variables([self._outputs[k]], None, indices)

@@ -2,13 +2,22 @@ import contextlib
 import contextvars
 
 import keras
+import numpy as np
 import torch
 from torch import distributed
 
 from keras_mimo.gradients import modulated
 from keras_mimo.gradients import skipped
-from keras_mimo.gradients.rewind import Rewind
+from keras_mimo.gradients.flat import FlatRows
 from keras_mimo.gradients.taps import recorded
+from keras_mimo.gradients.torch_rows import TorchRows
+from keras_mimo.solvers.ops import in_numpy
+
+# Those that inner products are computed in.
+FLAT_TYPES = (torch.float32, torch.float64)
+# Those that NumPy has, and the size up to which calls cost more than numbers.
+NUMPY_TYPES = {*FLAT_TYPES, torch.bool, torch.int32, torch.int64}
+SMALL = 2**14
 
 # A compiled forward pass may otherwise free what the second pullback reads.
 torch._functorch.config.donated_buffer = False
@@ -172,6 +181,58 @@ def with_reach(train_step):
     return torch.compiler.disable(train_step)
 
 
+def small(function, tensors):
+    """As `gradients.small()`: in NumPy, unless that would wait for a device."""
+    if not _all_small(tensors):
+        return function(*tensors)
+    result = in_numpy(
+        function, [t if t is None else t.numpy() for t in tensors]
+    )
+    if isinstance(result, (list, tuple)):
+        return [torch.from_numpy(np.asarray(part)) for part in result]
+    return result if result is None else torch.from_numpy(np.asarray(result))
+
+
+def small_scalar(function, losses, active):
+    """As `gradients.small_scalar()`."""
+    tensors = [losses.detach(), active]
+    if not _all_small(tensors):
+        return function(losses, active)
+    gradient, scalar = small(function, tensors)
+    return gradient, _WithGradient.apply(losses, scalar, gradient)
+
+
+class _WithGradient(torch.autograd.Function):
+    """A scalar that was computed elsewhere, as was its gradient."""
+
+    @staticmethod
+    def forward(ctx, tensor, scalar, gradient):
+        ctx.gradient = gradient
+        return scalar.clone()
+
+    @staticmethod
+    def backward(ctx, upstream):
+        return upstream * ctx.gradient, None, None
+
+
+def surely(condition):
+    return _all_small([condition]) and bool(condition)
+
+
+def _all_small(tensors):
+    return not torch.compiler.is_compiling() and all(map(_is_small, tensors))
+
+
+def _is_small(tensor):
+    return tensor is None or (
+        type(tensor) is torch.Tensor
+        and tensor.device.type == "cpu"
+        and tensor.numel() <= SMALL
+        and tensor.dtype in NUMPY_TYPES
+        and not tensor.requires_grad
+    )
+
+
 def gramian(matrix):
     # A user may have allowed TF32 in a GPU's matrix products.
     if matrix.is_cuda and torch.backends.cuda.matmul.allow_tf32:
@@ -198,6 +259,13 @@ class Pullback:
         self._values = [variable.value for variable in variables]
         self._taps = taps
         self.num_objectives = len(outputs) - 1
+
+    def keep(self, rows):
+        """Keeps K rows of gradients, in one matrix where one can hold them."""
+        types = {(value.dtype, value.device) for value in self._values}
+        if len(types) == 1 and types.pop()[0] in FLAT_TYPES:
+            return TorchRows(rows, self.num_objectives)
+        return FlatRows(rows)
 
     def row(self, k, indices):
         return _gradients([self._outputs[k]], [None], self._at(indices))
@@ -259,7 +327,7 @@ def train_step(model, data):
     )
     with torch.no_grad():
         modulated.apply(model, gradients, variables)
-    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
 
 @torch.compiler.disable
@@ -281,7 +349,7 @@ def modulated_step(model, data):
 def look_again(model, train_step, data):
     """A step, and the losses of the same forward pass after it."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    rewind = Rewind(model)
+    rewind = _Rewind(model)
     # Dropout without a seed draws from PyTorch itself.
     random_states = _random_states()
     logs = train_step(data)
@@ -298,6 +366,28 @@ def forked_random_state():
     """A context whose random numbers are none of those that follow it."""
     # Dropout without a seed draws from PyTorch itself.
     return torch.random.fork_rng()
+
+
+class _Rewind:
+    """As `Rewind`, with one call for all variables."""
+
+    def __init__(self, model):
+        self._model = model
+        self._before = self._copies()
+
+    def __enter__(self):
+        self._now = self._copies()
+        torch._foreach_copy_(*self._before)
+
+    def __exit__(self, *exception):
+        with torch.no_grad():
+            torch._foreach_copy_(*self._now)
+
+    def _copies(self):
+        model = self._model
+        variables = model.non_trainable_variables + model.metrics_variables
+        values = [variable.value.detach() for variable in variables]
+        return values, [value.clone() for value in values]
 
 
 def loss_gradient(model, per_sample_loss, variables):

@@ -2,10 +2,11 @@ import math
 
 import keras
 import numpy as np
-from keras import ops
 
+from keras_mimo import gradients
 from keras_mimo.losses.class_count_loss import ClassCountLoss
 from keras_mimo.losses.targets import are_one_hot
+from keras_mimo.solvers import ops
 from keras_mimo.utils._keras import get_loss
 from keras_mimo.utils._keras import loss_options
 
@@ -29,7 +30,7 @@ class ClassIdCheck(keras.losses.Loss):
         if hasattr(y_true, "shape"):
             num_classes = count_classes(self._losses, y_true, y_pred)
             check_class_ids(y_true, num_classes, self._allowed, self._where)
-        return ops.zeros(())
+        return keras.ops.zeros(())
 
 
 def check_class_ids(y, num_classes, allowed=(), where=""):
@@ -43,7 +44,7 @@ def check_class_ids(y, num_classes, allowed=(), where=""):
     """
     if num_classes is None or not hasattr(y, "shape"):
         return
-    y = ops.convert_to_numpy(y)
+    y = keras.ops.convert_to_numpy(y)
     with np.errstate(invalid="ignore"):
         known = _are_classes(y, num_classes, allowed)
     if not known.all():
@@ -73,13 +74,19 @@ def replace_unknown(y, num_classes, allowed=()):
     # Narrow integers can't be compared with the number of classes.
     if not is_float and dtype != "int64":
         y = ops.cast(y, "int32")
-    known = _are_classes(y, num_classes, allowed)
-    unknown = ops.sum(ops.cast(ops.logical_not(known), "int32"))
-    # What losses and metrics do out of range depends on the backend.
-    if is_float:
-        return ops.where(known, y, ops.zeros_like(y)), unknown
-    # A product is quicker, on PyTorch, than a choice.
-    return y * ops.cast(known, y.dtype), unknown
+
+    def replace(y):
+        known = _are_classes(y, num_classes, allowed)
+        if ops.is_numpy() and known.all():
+            return None
+        unknown = ops.sum(ops.cast(ops.logical_not(known), "int32"))
+        # What losses and metrics do out of range depends on the backend.
+        if is_float:
+            return [ops.where(known, y, ops.zeros_like(y)), unknown]
+        # A product is quicker, on PyTorch, than a choice.
+        return [y * ops.cast(known, y.dtype), unknown]
+
+    return gradients.small(replace, [y]) or (y, 0)
 
 
 def count_classes(losses, y_true, y_pred):

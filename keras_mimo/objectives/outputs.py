@@ -151,6 +151,8 @@ class Outputs(Objective):
 
     def _active(self, records):
         """An objective is absent where no sample has part in its loss."""
+        if all(r.present is None for r in records):
+            return ops.ones((sum(len(r.values) for r in records),), "bool")
         flags = [
             ops.ones((), "bool") if r.present is None else r.present
             for r in records

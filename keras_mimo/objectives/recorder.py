@@ -88,13 +88,19 @@ class Recorder(keras.losses.Loss):
         self.sink.append(Record(self, values, present, labels))
         return sum(self.weigh(values) if self.weigh_sum else values)
 
+    @functools.cached_property
+    def _ignored(self):
+        return ignored_classes(self.losses)
+
     def _known_labels(self, y_true, num_classes):
         """The labels with a class for what is none, and its number."""
-        allowed = ignored_classes(self.losses)
+        allowed = self._ignored
         for record in self.sink:
             given, known, classes, _ = record.labels
-            others = ignored_classes(record.recorder.losses)
-            if given is y_true and (classes, others) == (num_classes, allowed):
+            if given is not y_true:
+                continue
+            others = record.recorder._ignored
+            if (classes, others) == (num_classes, allowed):
                 # One label for several outputs is looked at once.
                 return known, 0
         return replace_unknown(y_true, num_classes, allowed)
@@ -108,7 +114,7 @@ class Recorder(keras.losses.Loss):
 
     def _present(self, y_true, y_pred, sample_weight):
         parts = [get_keras_mask(y_pred), sample_weight]
-        parts += [y_true != label for label in ignored_classes(self.losses)]
+        parts += [y_true != label for label in self._ignored]
         samples = [_any_in_sample(part) for part in parts if part is not None]
         if not samples:
             return None

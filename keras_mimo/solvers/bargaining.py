@@ -1,7 +1,6 @@
-import keras
 import numpy as np
-from keras import ops
 
+from keras_mimo.solvers import ops
 from keras_mimo.solvers.cosines import cosines
 
 
@@ -33,8 +32,7 @@ def bargaining(gramian, active, exponent=1.0):
     """
     matrix, lengths, positive = cosines(gramian, active)
     count = matrix.shape[-1]
-    dtype = keras.backend.standardize_dtype(matrix.dtype)
-    tolerance = 2 * count * float(np.finfo(dtype).eps)
+    tolerance = 2 * count * float(ops.finfo(matrix.dtype).eps)
     diagonal = ops.convert_to_tensor(np.eye(count, dtype="bool"))
     largest = ops.max(ops.where(positive, lengths, 0.0))
     largest = ops.where(largest > 0, largest, 1.0)
@@ -95,7 +93,7 @@ def _solve(matrix, vector, diagonal):
     # QR and not Cholesky: TensorFlow and PyTorch raise where that fails, and a
     # rounded Gramian need not be positive definite.
     q, r = ops.qr(matrix)
-    smallest = 4 * float(np.finfo(keras.backend.standardize_dtype(r.dtype)).eps)
+    smallest = 4 * float(ops.finfo(r.dtype).eps)
     r = ops.where(diagonal & ~(abs(r) >= smallest), smallest, r)
     right = ops.sum(q * vector[:, None], axis=0)
     return ops.solve_triangular(r, right[:, None])[:, 0]

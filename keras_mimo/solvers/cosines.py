@@ -1,4 +1,4 @@
-from keras import ops
+from keras_mimo.solvers import ops
 
 
 def cosines(gramian, active):
@@ -21,7 +21,6 @@ def cosines(gramian, active):
     squares = ops.diagonal(gramian)
     positive = active & (squares > 0)
     lengths = ops.sqrt(ops.where(positive, squares, 1.0))
-    pairs = ops.expand_dims(positive, 0) & ops.expand_dims(positive, 1)
-    ratios = gramian / ops.expand_dims(lengths, 0)
-    ratios = ratios / ops.expand_dims(lengths, 1)
+    pairs = positive[None, :] & positive[:, None]
+    ratios = gramian / lengths[None, :] / lengths[:, None]
     return ops.where(pairs, ratios, 0.0), lengths, positive

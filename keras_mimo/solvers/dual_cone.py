@@ -1,5 +1,4 @@
-from keras import ops
-
+from keras_mimo.solvers import ops
 from keras_mimo.solvers.cosines import cosines
 from keras_mimo.solvers.nonnegative_qp import nonnegative_qp
 

@@ -1,5 +1,4 @@
-from keras import ops
-
+from keras_mimo.solvers import ops
 from keras_mimo.solvers.rounding import rounding
 
 

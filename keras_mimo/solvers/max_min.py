@@ -1,7 +1,4 @@
-import keras
-import numpy as np
-from keras import ops
-
+from keras_mimo.solvers import ops
 from keras_mimo.solvers.cosines import cosines
 from keras_mimo.solvers.nonnegative_qp import solver
 
@@ -31,8 +28,7 @@ def max_min(gramian, weights, radius, active):
     """
     matrix, lengths, positive = cosines(gramian, active)
     count = matrix.shape[-1]
-    dtype = keras.backend.standardize_dtype(matrix.dtype)
-    tolerance = 2 * count * float(np.finfo(dtype).eps)
+    tolerance = 2 * count * float(ops.finfo(matrix.dtype).eps)
 
     def square(x):
         return ops.sum(x[:, None] * matrix * x[None, :])

@@ -1,5 +1,4 @@
-from keras import ops
-
+from keras_mimo.solvers import ops
 from keras_mimo.solvers.cosines import cosines
 from keras_mimo.solvers.nonnegative_qp import nonnegative_qp
 
@@ -45,7 +44,7 @@ def _active_set(gramian, active):
     smallest = ops.min(ops.where(positive, norms, largest))
     inverse = ops.where(positive, smallest / norms, 0.0)
 
-    scaled = nonnegative_qp(ratios, ops.expand_dims(inverse, 0))[0]
+    scaled = nonnegative_qp(ratios, inverse[None, :])[0]
     weights = _normalize(scaled * inverse)
     # A vector of length 0 is the shortest.
     zero = ops.cast(active & ~positive, weights.dtype)

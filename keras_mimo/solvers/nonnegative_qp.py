@@ -1,6 +1,4 @@
-import keras
-import numpy as np
-from keras import ops
+from keras_mimo.solvers import ops
 
 
 def nonnegative_qp(matrix, vector):
@@ -50,7 +48,7 @@ def solver(matrix):
 def _solve(matrix, regular, identity, equal, vector, guess):
     count = matrix.shape[-1]
     epsilon = _epsilon(matrix)
-    tiny = float(np.finfo(keras.backend.standardize_dtype(matrix.dtype)).tiny)
+    tiny = float(ops.finfo(matrix.dtype).tiny)
     sizes = abs(matrix)
     lengths = abs(vector)
     minimize_on = _minimizer(matrix, regular, identity, vector)
@@ -157,4 +155,4 @@ def _product(matrix, vectors):
 
 
 def _epsilon(x):
-    return float(np.finfo(keras.backend.standardize_dtype(x.dtype)).eps)
+    return float(ops.finfo(x.dtype).eps)

@@ -1,5 +1,4 @@
-import keras
-import numpy as np
+from keras_mimo.solvers import ops
 
 
 def rounding(matrix):
@@ -14,5 +13,4 @@ def rounding(matrix):
     Returns:
         Float.
     """
-    dtype = keras.backend.standardize_dtype(matrix.dtype)
-    return 4 * matrix.shape[-1] * float(np.finfo(dtype).eps)
+    return 4 * matrix.shape[-1] * float(ops.finfo(matrix.dtype).eps)

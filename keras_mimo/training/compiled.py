@@ -2,8 +2,9 @@ import itertools
 
 import keras
 import numpy as np
-from keras import ops
 
+from keras_mimo import gradients
+from keras_mimo.solvers import ops
 from keras_mimo.training.replicas import whole_batch
 from keras_mimo.utils._keras import scale_loss_for_distribution
 
@@ -29,8 +30,7 @@ class CompiledObjectives:
         self._count_blocks = count_blocks
         self.built = False
         self.training_metrics = []
-        self._weight_tracker = None
-        self._conflict_tracker = None
+        self._tracker = None
 
     @property
     def metrics(self):
@@ -55,12 +55,19 @@ class CompiledObjectives:
         if self.combiner.needs != "losses":
             scalar = self.combiner.scalarize(losses, None, active)
             return scale_loss_for_distribution(scalar)
-        weights = self.combiner(
-            ops.stop_gradient(losses), active=active, training=training
-        )
-        if training and self._weight_tracker is not None:
-            self._weight_tracker.update_state(weights, 1)
-        scalar = self.combiner.scalarize(losses, weights, active)
+
+        def weigh(losses, active):
+            weights = self.combiner(
+                ops.stop_gradient(losses), active=active, training=training
+            )
+            return weights, self.combiner.scalarize(losses, weights, active)
+
+        if self.combiner.also_in_numpy():
+            weights, scalar = gradients.small_scalar(weigh, losses, active)
+        else:
+            weights, scalar = weigh(losses, active)
+        if training and self._tracker is not None:
+            self._tracker.update_state(weights, 1)
         return scale_loss_for_distribution(scalar)
 
     def weights(self, losses, gramians, reached, active):
@@ -77,12 +84,21 @@ class CompiledObjectives:
             For each block, a tensor of shape `(K,)`.
         """
         reached = np.array(reached)
-        actives = [active & ops.convert_to_tensor(r) for r in reached]
-        weights = self._ask(losses, gramians, actives)
-        if self._weight_tracker is not None:
-            self._weight_tracker.update_state(sum(weights), reached.sum(axis=0))
-        if self._conflict_tracker is not None:
-            self._conflict_tracker.update_state(conflict(gramians, actives))
+
+        def ask(losses, active, *gramians):
+            actives = [active & ops.convert_to_tensor(r) for r in reached]
+            weights = self._ask(losses, gramians, actives)
+            share = ops.cast(conflict(gramians, actives), weights[0].dtype)
+            return [ops.append(sum(weights), share), *weights]
+
+        tensors = [ops.stop_gradient(losses), active, *gramians]
+        if all(combiner.also_in_numpy() for combiner in self.combiners):
+            numbers, *weights = gradients.small(ask, tensors)
+        else:
+            numbers, *weights = ask(*tensors)
+        if self._tracker is not None:
+            counts = np.append(reached.sum(axis=0), 1)
+            self._tracker.update_state(numbers, counts)
         return weights
 
     def kept_weights(self, losses, active, num_blocks):
@@ -126,41 +142,42 @@ class CompiledObjectives:
         self.build_combiners(names)
         several = len(names) > 1
         if several and self.combiner.needs != "gradients":
-            self._weight_tracker = MeanTracker(names, "weight")
-            self.training_metrics.append(self._weight_tracker)
-        if several and self.combiner.needs == "gramian":
-            self._conflict_tracker = keras.metrics.Mean(name="conflict")
-            self.training_metrics.append(self._conflict_tracker)
+            tracked = [f"{name}_weight" for name in names]
+            if self.combiner.needs == "gramian":
+                tracked.append("conflict")
+            self._tracker = MeanTracker(tracked, "weight")
+            self.training_metrics.append(self._tracker)
         self.built = True
 
 
 class MeanTracker(keras.metrics.Metric):
-    """The mean of a number for every objective, logged as `<objective>_<what>`.
+    """The means of several numbers, logged under their names.
 
     One metric: K of them would cost more than the combiner, on PyTorch.
     """
 
-    def __init__(self, names, what):
-        super().__init__(name=what)
+    def __init__(self, names, name):
+        super().__init__(name=name)
         self._names = list(names)
-        self._what = what
-        self._total = self.add_variable(
-            (len(self._names),), keras.initializers.Zeros(), name="total"
-        )
-        self._count = self.add_variable(
-            (len(self._names),), keras.initializers.Zeros(), name="count"
+        # Totals and counts in one: to assign takes longer than to add.
+        self._sums = self.add_variable(
+            (2, len(self._names)), keras.initializers.Zeros(), name="sums"
         )
 
     def update_state(self, numbers, counts):
-        self._total.assign_add(ops.cast(numbers, self._total.dtype))
-        self._count.assign_add(ops.cast(counts, self._count.dtype))
+        dtype = self._sums.dtype
+
+        def sums(numbers):
+            added = ops.convert_to_tensor(counts, dtype=dtype)
+            added = ops.broadcast_to(added, numbers.shape)
+            return ops.stack([ops.cast(numbers, dtype), added])
+
+        self._sums.assign_add(gradients.small(sums, [numbers]))
 
     def result(self):
-        means = self._total / ops.maximum(self._count, 1.0)
-        return {
-            f"{name}_{self._what}": means[k]
-            for k, name in enumerate(self._names)
-        }
+        total, count = self._sums[0], self._sums[1]
+        means = total / ops.maximum(count, 1.0)
+        return {name: means[k] for k, name in enumerate(self._names)}
 
 
 def conflict(gramians, actives):

@@ -73,7 +73,9 @@ class GradientUpdate:
             rows = self._rows_at_representation()
             weights = self._weights([rows], engine.gramian_of_samples)
             return self._weighted(weights)
-        rows = gradients.block_rows(self.pullback, self.blocks)
+        rows = gradients.block_rows(
+            self.pullback, self.blocks, self.pullback.keep
+        )
         self._check_reach(rows)
         weights = self._weights(rows, engine.gramian_of_sums)
         combined = [

@@ -72,7 +72,9 @@ class ModulatedStep:
                 f"{modulation.modalities} and can't be used for "
                 f"{self.modalities}. Pass a new instance to `compile()`."
             )
-        self._tracker = MeanTracker(self.modalities, "factor")
+        self._tracker = MeanTracker(
+            [f"{name}_factor" for name in self.modalities], "factor"
+        )
         self.metrics = [self._tracker]
 
     def encoders(self):

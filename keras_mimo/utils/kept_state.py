@@ -4,6 +4,8 @@ import warnings
 import keras
 from keras import ops
 
+from keras_mimo import gradients
+
 
 class KeptState(keras.layers.Layer):
     """A layer whose state is saved with a model of which it is no layer.
@@ -18,6 +20,9 @@ class KeptState(keras.layers.Layer):
     @contextlib.contextmanager
     def _state_changes_if(self, keep):
         """Undoes what happens to the state unless `keep`, a scalar tensor."""
+        if gradients.surely(keep):
+            yield
+            return
         variables = self.non_trainable_weights
         # Copies: PyTorch assigns in place.
         before = [ops.copy(v) for v in variables]
