@@ -37,9 +37,10 @@ class BalanceMonitor(keras.callbacks.Callback):
     progress bar of `fit(verbose=1)` at the end of each epoch. Callbacks that
     read logs, such as `CSVLogger`, come after this one.
 
-    Cost: nothing in a training step. Each time, a forward pass and a backward
-    pass for each objective, of each batch. K gradients of the model are kept
-    meanwhile, and twice as many where there are several batches.
+    Cost: nothing in a training step. Each time, for every batch, one forward
+    pass and K backward passes for K objectives (`benchmarks/monitor_cost.py`
+    prints what that is in training steps), and the memory of K gradients of the
+    model, of 2 K where there are several batches.
 
     Args:
         every: Positive integer: gradients are taken after the first epoch, and
@@ -215,6 +216,8 @@ def _check_model(model):
 def _data_of_fit(given):
     """The validation data of `fit()`, or else the arrays to train on."""
     validation = given.get("validation_data")
+    if isinstance(validation, list):
+        return tuple(validation)
     if validation is not None:
         return validation
     x, y = given.get("x"), given.get("y")

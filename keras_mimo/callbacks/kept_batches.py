@@ -30,8 +30,9 @@ def kept_batches(data, number, batch_size):
         TypeError: If `data` is no arrays and no dataset.
         ValueError: If it holds no batch with labels, or can be read only once.
     """
-    if isinstance(data, (tuple, list)):
+    if isinstance(data, tuple):
         return _of_arrays(data, number, batch_size)
+    batches = data
     if isinstance(data, Iterator):
         raise ValueError(
             "`data` must be arrays or a dataset, not an iterator, which can be "
@@ -40,17 +41,18 @@ def kept_batches(data, number, batch_size):
     if isinstance(data, keras.utils.PyDataset):
         count = data.num_batches
         count = number if count is None else min(number, count)
-        batches = (data[index] for index in range(count))
-    elif isinstance(data, Iterable) and not isinstance(data, (dict, str)):
-        batches = itertools.islice(data, number)
-    else:
+        batches = map(data.__getitem__, range(count))
+    elif not isinstance(data, Iterable) or isinstance(data, (dict, str)):
         raise TypeError(
             "`data` must be a tuple of arrays, `(x, y)` or "
             "`(x, y, sample_weight)`, or a dataset of such batches. "
             f"Received: data={data} of type {type(data)}"
         )
+    # To begin to read is enough for some to draw.
     with _same_draws():
-        found = [_labelled(batch) for batch in batches]
+        found = [
+            _labelled(batch) for batch in itertools.islice(batches, number)
+        ]
     if not found:
         raise ValueError(
             f"`data` must hold at least one batch. Received: data={data}"
