@@ -1,11 +1,12 @@
 import numpy as np
 
+from keras_mimo.plots.style import color_bar
 from keras_mimo.plots.style import finish
 from keras_mimo.plots.style import new_figure
 from keras_mimo.plots.style import styled
 
 # Numbers in more cells than that are too small to read.
-_WRITTEN = 12
+_WRITTEN = 8
 
 
 def conflict_heatmap(cosines, names=None, groups=None, figure=None, path=None):
@@ -70,9 +71,7 @@ def conflict_heatmap(cosines, names=None, groups=None, figure=None, path=None):
         if count <= _WRITTEN:
             _write_numbers(axis, cosines)
         _draw_frames(axis, groups or [])
-        figure.colorbar(
-            image, ax=axis, shrink=0.8, label="cosine of gradients"
-        ).outline.set_visible(False)
+        color_bar(figure, image, axis, label="cosine of gradients")
         return finish(figure, path)
 
 

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mimo.plots.style import color_bar
 from keras_mimo.plots.style import finish
 from keras_mimo.plots.style import line_styles
 from keras_mimo.plots.style import name_ends
@@ -233,8 +234,7 @@ def _draw_around(grids, steps):
             axis.contour(
                 steps, steps, grid, levels, colors="white", linewidths=0.6
             )
-            bar = figure.colorbar(image, ax=axis, shrink=0.8, format="%.3g")
-            bar.outline.set_visible(False)
+            color_bar(figure, image, axis, format="%.3g")
         axis.plot(0, 0, "o", color="white", markeredgecolor="black")
         axis.set_title("loss" if name == "loss" else f"loss of {titles[name]}")
         axis.set_aspect("equal")

@@ -193,6 +193,12 @@ def apart(heights, gap, low, high):
     return heights
 
 
+def color_bar(figure, image, axis, **options):
+    """A bar of colours beside an axis."""
+    bar = figure.colorbar(image, ax=axis, shrink=0.8, **options)
+    bar.outline.set_visible(False)
+
+
 def whole_epochs(axis):
     """Ticks of an axis that counts epochs."""
     axis.set_xlabel("epoch")
