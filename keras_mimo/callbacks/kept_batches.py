@@ -77,18 +77,11 @@ def _of_arrays(data, number, batch_size):
     # Each batch from everywhere too.
     return [
         tree.map_structure(
-            lambda leaf: _rows(leaf, rows[start::number]),  # noqa: B023
+            lambda leaf: leaf if leaf is None else leaf[rows[start::number]],  # noqa: B023
             (x, y, sample_weight),
         )
         for start in range(number)
     ]
-
-
-def _rows(leaf, rows):
-    if leaf is None or isinstance(leaf, np.ndarray):
-        return leaf if leaf is None else leaf[rows]
-    # A tensor of TensorFlow takes no list of rows.
-    return np.asarray(ops.convert_to_numpy(leaf))[rows]
 
 
 def _labelled(batch):
@@ -102,8 +95,8 @@ def _labelled(batch):
 
 
 def _array(leaf):
-    # Also the tensors of other backends.
-    if leaf is None or isinstance(leaf, np.ndarray) or ops.is_tensor(leaf):
+    # Also the tensors of other backends and devices. Ragged ones stay.
+    if isinstance(leaf, np.ndarray) or not hasattr(leaf, "__array__"):
         return leaf
     return np.asarray(ops.convert_to_numpy(leaf))
 

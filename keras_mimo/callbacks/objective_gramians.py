@@ -1,10 +1,10 @@
+import keras
 import numpy as np
 from keras import ops
 from keras import tree
 
 from keras_mimo import gradients
 from keras_mimo.gradients.flat import FlatRows
-from keras_mimo.gradients.rewind import Rewind
 from keras_mimo.training.balanced_variables import overwritten_variables
 
 SHARED = "shared"
@@ -41,7 +41,8 @@ class ObjectiveGramians:
         scale = self._model.optimizer.scale_loss(ops.ones(()))
         scale = np.float32(ops.convert_to_numpy(scale))
         sums, counts = {}, {}
-        with Rewind(self._model):
+        # What metrics, and layers that count, assign goes with the scope.
+        with keras.StatelessScope():
             for x, y, sample_weight in batches:
                 rows, active = self._compute(x, (y, sample_weight, scale))
                 active = ops.convert_to_numpy(active)

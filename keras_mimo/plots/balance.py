@@ -107,10 +107,11 @@ def _draw(axis, epochs, title, label, lines, styles):
         draw_band(axis, epochs[measured], values, "all pairs", color="#0072B2")
         lines = {}
     for name, values in lines.items():
-        axis.plot(
+        draw_band(
+            axis,
             epochs[measured],
-            values[measured],
-            label=name.replace("/", " and "),
+            values[None, measured],
+            name.replace("/", " and "),
             **styles[name],
         )
     if label == "length":

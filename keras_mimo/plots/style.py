@@ -125,6 +125,9 @@ def draw_band(axis, places, runs, label=None, **style):
         label: String or `None`.
         **style: Arguments of `plot()`.
     """
+    if len(places) == 1:
+        # A line of one point can't be seen.
+        style = {"marker": "o", **style}
     axis.plot(places, runs.mean(axis=0), label=label, **style)
     if len(runs) > 1:
         axis.fill_between(

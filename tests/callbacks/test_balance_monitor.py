@@ -21,17 +21,31 @@ def data(n=48):
     return x, rng.integers(3, size=n)
 
 
+class Counter(layers.Layer):
+    """Counts its calls, in inference too."""
+
+    def build(self, input_shape):
+        self.calls = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name="calls"
+        )
+
+    def call(self, inputs):
+        self.calls.assign(self.calls + 1)
+        return inputs
+
+
 def late(combiner=None, **arguments):
-    """Dropout and statistics, which evaluation must leave alone."""
+    """With dropout, statistics, other losses, and what counts its calls."""
     keras.utils.set_random_seed(0)
     encoders = {
         m: keras.Sequential(
             [
                 keras.Input((4,)),
-                layers.Dense(5, use_bias=False),
+                layers.Dense(5, use_bias=False, activity_regularizer="l2"),
                 layers.BatchNormalization(),
                 layers.Activation("tanh"),
                 layers.Dropout(0.5),
+                Counter(),
             ]
         )
         for m in MODALITIES
@@ -100,10 +114,8 @@ def by_hand(model, x, y):
     for m in MODALITIES:
         encoder = model.get_layer(f"{m}_encoder")
         names = ("kernel", "gamma", "beta", "mean", "variance")
-        values = [
-            ops.convert_to_numpy(v).astype("float64") for v in encoder.weights
-        ]
-        weights[m] = dict(zip(names, values, strict=True))
+        values = [w.astype("float64") for w in encoder.get_weights()]
+        weights[m] = dict(zip(names, values, strict=False))
         features[m] = forward(x[m].astype("float64"), weights[m])
     heads = {}
     for m in MODALITIES:
