@@ -50,11 +50,12 @@ class BalanceMonitor(keras.callbacks.Callback):
         data: Training or held-out data: a tuple `(x, y)` or
             `(x, y, sample_weight)` of arrays, or a dataset of such batches:
             `tf.data.Dataset`, `keras.utils.PyDataset`,
-            `torch.utils.data.DataLoader` or any other that can be read again.
-            Of arrays it takes rows from everywhere; of a dataset the first
-            batches, when training begins. (A `tf.data.Dataset` that shuffles
-            draws another order each time that it is read. To read the one that
-            is trained on here too has it trained on in another order.)
+            `torch.utils.data.DataLoader` or any other that comes to an end and
+            can be read again. Of arrays it takes rows from everywhere; of a
+            dataset the first batches, when training begins. (A
+            `tf.data.Dataset` that shuffles draws another order each time that
+            it is read: to read the one that is trained on here too has it
+            trained on in another order.)
             Defaults to `None`: the `validation_data` of `fit()` or, without,
             the arrays that it is given to train on.
         batch_size: Positive integer, for arrays. Defaults to `32`.
