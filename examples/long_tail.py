@@ -24,16 +24,12 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import keras
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 import keras_mimo
 from keras_mimo.callbacks import RegroupClasses
 from keras_mimo.losses import LogitAdjusted
-
-# Draws into files, so that no display is needed.
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 CLASSES = (
     "T-shirt",
@@ -50,10 +46,10 @@ CLASSES = (
 BATCH_SIZE = 64
 METHODS = ("cross-entropy", "logit adjustment", "GBG")
 # The palette of Okabe and Ito, safe for the colour-blind.
-STYLES = {
-    "cross-entropy": {"color": "#666666", "marker": "s"},
-    "logit adjustment": {"color": "#D55E00", "marker": "D"},
-    "GBG": {"color": "#0072B2", "marker": "o"},
+COLORS = {
+    "cross-entropy": "#666666",
+    "logit adjustment": "#D55E00",
+    "GBG": "#0072B2",
 }
 
 
@@ -152,58 +148,17 @@ def print_table(results):
 
 def draw(results, counts, grouping, path):
     """Recall of each class by its size, and which classes agree."""
-    plt.rcParams.update({"font.size": 12, "axes.titlesize": 13})
-    figure, (left, right) = plt.subplots(
-        1,
-        2,
-        figsize=(13, 5.6),
-        layout="constrained",
-        gridspec_kw={"width_ratios": [1.25, 1]},
+    figure = Figure((13, 5.6), dpi=150, layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[1.25, 1])
+    keras_mimo.plots.recall_by_class(
+        results, CLASSES, counts, colors=COLORS, figure=left
     )
-    draw_recalls(left, results, counts)
-    image = draw_affinity(right, grouping)
-    figure.colorbar(image, ax=right, shrink=0.8, label="cosine of gradients")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def draw_recalls(axis, results, counts):
-    places = np.arange(len(counts))
-    for method, runs in results.items():
-        recall = 100 * runs.mean(axis=0)
-        axis.plot(places, recall, linewidth=2, label=method, **STYLES[method])
-        if len(runs) > 1:
-            low, high = 100 * runs.min(axis=0), 100 * runs.max(axis=0)
-            color = STYLES[method]["color"]
-            axis.fill_between(
-                places, low, high, color=color, alpha=0.15, linewidth=0
-            )
-    labels = [f"{n}\n{c}" for n, c in zip(CLASSES, counts, strict=True)]
-    axis.set_xticks(places, labels, rotation=45, ha="right")
-    axis.set(ylim=(0, 100), ylabel="recall on the test set, %")
-    axis.set_title("Recall of each class; below it, its training images")
-    axis.grid(axis="y", color="#dddddd")
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, loc="lower left")
-
-
-def draw_affinity(axis, grouping):
-    order = [c for group in grouping.groups for c in group]
-    cosines = grouping.affinity[np.ix_(order, order)] - 1
-    image = axis.imshow(cosines, cmap="RdBu", vmin=-1, vmax=1)
-    names = [CLASSES[c] for c in order]
-    axis.set_xticks(range(len(order)), names, rotation=45, ha="right")
-    axis.set_yticks(range(len(order)), names)
-    start = -0.5
-    for group in grouping.groups:
-        size = len(group)
-        axis.add_patch(
-            plt.Rectangle((start, start), size, size, fill=False, linewidth=2.5)
-        )
-        start += size
-    axis.set_title("Classes whose gradients agree, and their groups")
-    axis.tick_params(length=0)
-    return image
+    left.suptitle("Recall on the test set", fontsize=14)
+    keras_mimo.plots.conflict_heatmap(
+        grouping.affinity - 1, CLASSES, grouping.groups, figure=right
+    )
+    right.suptitle("Classes whose gradients agree, and groups", fontsize=14)
+    figure.savefig(path)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ or torch. It takes two to three minutes on two cores.
 import argparse
 import importlib
 import importlib.util
-import itertools
 import os
 import platform
 import subprocess
@@ -46,22 +45,17 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import keras
-import matplotlib
 import numpy as np
 
 import keras_mimo
 from keras_mimo.datasets import WATCH_CLASSES
 from keras_mimo.datasets import load_watch
 
-# Draws into files, so that no display is needed.
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 # The palette of Okabe and Ito, safe for the colour-blind.
-STYLES = {
-    "Joint loss": {"color": "#D55E00"},
-    "Sum of losses": {"color": "#666666", "linestyle": "--"},
-    "MIMO": {"color": "#0072B2"},
+COLORS = {
+    "Joint loss": "#D55E00",
+    "Sum of losses": "#666666",
+    "MIMO": "#0072B2",
 }
 SENSORS = {"accel": "accelerometer", "gyro": "gyroscope"}
 OUTPUTS = ("fused", *SENSORS)
@@ -233,9 +227,7 @@ def main():
                 test_set,
             )
             runs.append(score(model, test_set))
-            histories.append(
-                {name: history[f"val_{name}_accuracy"] for name in OUTPUTS}
-            )
+            histories.append(history)
         scores[title] = runs
         if build is intermediate:
             curves[method], served = histories, model
@@ -321,81 +313,38 @@ def machine():
 
 def draw(curves, path):
     """One panel an output, one line a method: mean and range over seeds."""
-    plt.rcParams.update({"font.size": 13, "axes.titlesize": 14})
-    figure, axes = plt.subplots(
-        1, 3, figsize=(11, 4.8), sharey=True, layout="constrained"
+    alone = {name: f"{sensor} alone" for name, sensor in SENSORS.items()}
+    titles = {name: title.capitalize() for name, title in alone.items()}
+    figure = keras_mimo.plots.training_curves(
+        curves,
+        "accuracy",
+        outputs=OUTPUTS,
+        titles={"fused": "Both sensors, fused", **titles},
+        colors=COLORS,
     )
-    for output, axis in zip(OUTPUTS, axes, strict=True):
-        ends = {}
-        for method, runs in curves.items():
-            accuracy = 100 * np.array([run[output] for run in runs])
-            epochs = range(1, accuracy.shape[1] + 1)
-            axis.fill_between(
-                epochs,
-                accuracy.min(0),
-                accuracy.max(0),
-                color=STYLES[method]["color"],
-                alpha=0.15,
-                linewidth=0,
-            )
-            axis.plot(epochs, accuracy.mean(0), linewidth=2.5, **STYLES[method])
-            ends[method] = accuracy[:, -1].mean()
-        for method, height in apart(ends, gap=6).items():
-            # The last panel names the lines of all three.
-            name = f"  {method}" if axis is axes[-1] else ""
-            axis.annotate(
-                f"{ends[method]:.0f}{name}",
-                (epochs[-1], height),
-                (8, 0),
-                textcoords="offset points",
-                verticalalignment="center",
-                color=STYLES[method]["color"],
-                weight="bold",
-            )
-        sensor = SENSORS.get(output)
-        title = (
-            f"{sensor.capitalize()} alone" if sensor else "Both sensors, fused"
-        )
-        axis.set_title(title)
-        axis.set(ylim=(0, 100), xlabel="epoch")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.grid(axis="y", color="#dddddd")
-        axis.spines[["top", "right", "left"]].set_visible(False)
-        axis.tick_params(length=0)
-    figure.get_layout_engine().set(h_pad=0.1)
-    axes[0].set_ylabel("accuracy, %")
-    figure.suptitle(finding(curves), weight="bold")
+    figure.suptitle(finding(curves), weight="bold", fontsize=15)
     figure.supxlabel(
         "Intermediate fusion, on people not seen in training. Line: mean over "
         "seeds; band: lowest to highest.",
         fontsize=11.5,
         color="#444444",
     )
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    figure.savefig(path)
 
 
 def finding(curves):
     def alone(method):
         runs = curves[method]
-        ends = [np.mean([run[name][-1] for run in runs]) for name in SENSORS]
+        ends = [
+            np.mean([run[f"val_{name}_accuracy"][-1] for run in runs])
+            for name in SENSORS
+        ]
         return " and ".join(f"{100 * end:.0f}" for end in ends)
 
     return (
         f"Alone, the sensors reach {alone('Joint loss')} % after joint "
         f"training, {alone('MIMO')} % with MIMO"
     )
-
-
-def apart(heights, gap):
-    """Moves labels up and down until none touches another."""
-    heights = dict(sorted(heights.items(), key=lambda item: item[1]))
-    for _ in range(50):
-        for low, high in itertools.pairwise(heights):
-            overlap = max(0, gap - heights[high] + heights[low])
-            heights[low] -= overlap / 2
-            heights[high] += overlap / 2
-    return heights
 
 
 if __name__ == "__main__":

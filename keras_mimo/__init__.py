@@ -11,6 +11,7 @@ from keras_mimo import metrics
 from keras_mimo import models
 from keras_mimo import modulations
 from keras_mimo import objectives
+from keras_mimo import plots
 from keras_mimo.combiners import BalancedGradientCombiner
 from keras_mimo.combiners import ConstantCombiner
 from keras_mimo.combiners import MeanCombiner
@@ -64,4 +65,5 @@ __all__ = [
     "models",
     "modulations",
     "objectives",
+    "plots",
 ]

@@ -2,6 +2,7 @@ import contextlib
 import functools
 import inspect
 import warnings
+from types import MappingProxyType
 
 import keras
 from keras import tree
@@ -307,7 +308,12 @@ class BalancedModel(TrainingStep):
             self._check_labels(validation[1])
         callbacks = given.arguments.get("callbacks")
         given.arguments["callbacks"] = with_epoch_end(callbacks, self)
-        return super().fit(*given.args, **given.kwargs)
+        # Not tracked: it holds no layers, and is gone after the call.
+        object.__setattr__(self, "_given_to_fit", given.arguments)
+        try:
+            return super().fit(*given.args, **given.kwargs)
+        finally:
+            object.__delattr__(self, "_given_to_fit")
 
     @functools.wraps(keras.Model.train_on_batch)
     def train_on_batch(self, x, y=None, *args, **kwargs):
@@ -377,6 +383,9 @@ class BalancedModel(TrainingStep):
         return [
             v for v in super().variables if v.name == "seed_generator_state"
         ]
+
+    # The arguments of `fit()`, while it is running.
+    _given_to_fit = MappingProxyType({})
 
     # Weights and conflict exist in training only; evaluation leaves them alone.
     _evaluates = False

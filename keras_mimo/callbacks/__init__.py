@@ -1,4 +1,5 @@
 from keras_mimo.callbacks.backup import Backup
+from keras_mimo.callbacks.balance_monitor import BalanceMonitor
 from keras_mimo.callbacks.deferred_reweighting import DeferredReweighting
 from keras_mimo.callbacks.gradient_blending import GradientBlending
 from keras_mimo.callbacks.regroup_classes import RegroupClasses
@@ -7,6 +8,7 @@ from keras_mimo.callbacks.update_prototypes import UpdatePrototypes
 
 __all__ = [
     "Backup",
+    "BalanceMonitor",
     "DeferredReweighting",
     "GradientBlending",
     "RegroupClasses",

@@ -339,40 +339,50 @@ def forked_random_state():
     return contextlib.nullcontext()
 
 
-def loss_gradient(model, per_sample_loss, variables):
-    """The gradient of a weighted sum of losses, in inference mode.
+def loss_gradients(model, losses, variables):
+    """The gradients of losses, in inference mode.
 
     Args:
         model: A built model.
-        per_sample_loss: Function of `y` and the model's outputs that returns
-            the loss of every sample.
+        losses: Function of what comes with the inputs and of the model's
+            outputs that returns a list of scalars, and a tensor or `None`
+            that is passed on.
         variables: List of trainable variables of the model.
 
     Returns:
-        Function of `x`, `y` and the samples' weights that returns one gradient
-        per variable, zeros where there is none.
+        Function of `x` and what comes with it that returns, for each loss, a
+        list with one gradient per variable, `None` where there is none; and
+        what was passed on.
     """
     state = model.trainable_variables + model.non_trainable_variables
 
-    def total(chosen, values, x, y, weights):
-        # Of two values for a variable, the later counts.
-        mapping = [
-            *zip(state, values, strict=True),
-            *zip(variables, chosen, strict=True),
-        ]
-        with keras.StatelessScope(mapping):
-            losses = per_sample_loss(y, model(x, training=False))
-        return jnp.sum(losses * weights)
+    def gradients(chosen, values, x, given):
+        def forward(chosen, probe, taps):
+            # Of two values for a variable, the later counts.
+            mapping = [
+                *zip(state, values, strict=True),
+                *zip(variables, chosen, strict=True),
+            ]
+            with keras.StatelessScope(mapping):
+                return losses(given, model(x, training=False))
 
-    gradient = jax.grad(total)
+        probe = jnp.zeros(())
+        outputs, pushforward, passed_on = jax.linearize(
+            forward, chosen, probe, [], has_aux=True
+        )
+        pullback = Pullback(pushforward, chosen, probe, [], outputs)
+        indices = range(len(chosen))
+        rows = [pullback.row(k, indices) for k in range(len(outputs))]
+        return rows, passed_on
+
     if not model.run_eagerly:
-        gradient = jax.jit(gradient)
+        gradients = jax.jit(gradients)
 
-    def call(x, y, weights):
+    def call(x, given):
         # Arguments: a compiled function would keep a copy of anything else.
         chosen = [variable.value for variable in variables]
         values = [variable.value for variable in state]
-        return gradient(chosen, values, x, y, weights)
+        return gradients(chosen, values, x, given)
 
     return call
 

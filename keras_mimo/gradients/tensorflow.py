@@ -292,31 +292,31 @@ def forked_random_state():
     return contextlib.nullcontext()
 
 
-def loss_gradient(model, per_sample_loss, variables):
-    """The gradient of a weighted sum of losses, in inference mode.
+def loss_gradients(model, losses, variables):
+    """The gradients of losses, in inference mode.
 
     Args:
         model: A built model.
-        per_sample_loss: Function of `y` and the model's outputs that returns
-            the loss of every sample.
+        losses: Function of what comes with the inputs and of the model's
+            outputs that returns a list of scalars, and a tensor or `None`
+            that is passed on.
         variables: List of trainable variables of the model.
 
     Returns:
-        Function of `x`, `y` and the samples' weights that returns one gradient
-        per variable, zeros where there is none.
+        Function of `x` and what comes with it that returns, for each loss, a
+        list with one gradient per variable, `None` where there is none; and
+        what was passed on.
     """
     values = [variable.value for variable in variables]
 
-    def gradient(x, y, weights):
-        # The tape then records no more than the path to these variables.
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+    def gradients(x, given):
+        # The tape then records no more than the paths to these variables.
+        with tf.GradientTape(
+            persistent=True, watch_accessed_variables=False
+        ) as tape:
             tape.watch(values)
-            losses = per_sample_loss(y, model(x, training=False))
-            total = tf.reduce_sum(losses * tf.cast(weights, losses.dtype))
-        gradients = tape.gradient(
-            total, values, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
-        # The gradient of an embedding is a tf.IndexedSlices.
-        return [tf.convert_to_tensor(g) for g in gradients]
+            found, passed_on = losses(given, model(x, training=False))
+        rows = [tape.gradient(loss, values) for loss in found]
+        return [[_tensor(g) for g in row] for row in rows], passed_on
 
-    return gradient if model.run_eagerly else tf.function(gradient)
+    return gradients if model.run_eagerly else tf.function(gradients)

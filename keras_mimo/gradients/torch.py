@@ -390,32 +390,30 @@ class _Rewind:
         return values, [value.clone() for value in values]
 
 
-def loss_gradient(model, per_sample_loss, variables):
-    """The gradient of a weighted sum of losses, in inference mode.
+def loss_gradients(model, losses, variables):
+    """The gradients of losses, in inference mode.
 
     Args:
         model: A built model.
-        per_sample_loss: Function of `y` and the model's outputs that returns
-            the loss of every sample.
+        losses: Function of what comes with the inputs and of the model's
+            outputs that returns a list of scalars, and a tensor or `None`
+            that is passed on.
         variables: List of trainable variables of the model.
 
     Returns:
-        Function of `x`, `y` and the samples' weights that returns one gradient
-        per variable, zeros where there is none.
+        Function of `x` and what comes with it that returns, for each loss, a
+        list with one gradient per variable, `None` where there is none; and
+        what was passed on.
     """
 
-    def gradient(x, y, weights):
+    def gradients(x, given):
         values = [variable.value for variable in variables]
         with torch.enable_grad():
-            losses = per_sample_loss(y, model(x, training=False))
-            total = torch.sum(losses * keras.ops.convert_to_tensor(weights))
-        if not total.requires_grad:
-            return [torch.zeros_like(value) for value in values]
-        return torch.autograd.grad(
-            total, values, allow_unused=True, materialize_grads=True
-        )
+            found, passed_on = losses(given, model(x, training=False))
+        rows = [_gradients([loss], [None], values) for loss in found]
+        return rows, passed_on
 
-    return gradient
+    return gradients
 
 
 def _random_states():

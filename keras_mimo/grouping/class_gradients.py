@@ -103,10 +103,27 @@ def class_gramian(
         )
     per_sample_loss = PerSampleLoss(model, loss)
 
+    def weighted_loss(given, y_pred):
+        *labels, weights = given
+        losses = per_sample_loss(labels, y_pred)
+        return [ops.sum(losses * ops.cast(weights, losses.dtype))], None
+
     @functools.cache
     def gradient_function(indices):
         chosen = [variables[index] for index in indices]
-        return gradients.engine().loss_gradient(model, per_sample_loss, chosen)
+        compute = gradients.engine().loss_gradients(
+            model, weighted_loss, chosen
+        )
+
+        def gradient(*batch):
+            x, *given = batch
+            (found,), _ = compute(x, given)
+            return [
+                np.zeros(variable.shape, "float32") if value is None else value
+                for value, variable in zip(found, chosen, strict=True)
+            ]
+
+        return gradient
 
     gramian = np.zeros((num_classes, num_classes))
     progress = _Progress(batches, rows.num_passes, verbose)
@@ -135,7 +152,7 @@ def _add_class_gradients(rows, gradient, batches, num_classes):
     for x, y, ids, sample_weight in batches:
         counts += np.bincount(ids, minlength=num_classes)
         for class_id in np.unique(ids):
-            values = gradient(x, (y, ids), sample_weight * (ids == class_id))
+            values = gradient(x, y, ids, sample_weight * (ids == class_id))
             arrays = [ops.convert_to_numpy(v) for v in values]
             # Sums of half precision would lose the smaller terms.
             arrays = [a.astype("float32", copy=False) for a in arrays]

@@ -1,5 +1,7 @@
 """Benchmarks of one table each, run small."""
 
+import re
+
 import numpy as np
 import pytest
 from matplotlib import image
@@ -162,3 +164,17 @@ def test_loading():
     ]
     for row in rows:
         assert all(float(cell) > 0 for cell in row[2:])
+
+
+@pytest.mark.slow
+def test_monitor_cost():
+    head, (row,) = table(
+        printed(
+            "benchmarks/monitor_cost.py",
+            *("--models", "mlp", "--objectives", 2, "--rounds", 2),
+        )
+    )
+    assert head[3] == "a batch, in steps"
+    assert row[:2] == ["mlp", "2"]
+    median, low, high = map(float, re.findall(r"[\d.]+", row[3]))
+    assert 0 < low <= median <= high
