@@ -75,11 +75,15 @@ format: $(VENV)/.lint ## repair style and format where that is safe
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.examples $(BACKEND_STAMPS) ## measure the cost of a step on each of BACKENDS
+bench: $(VENV)/.test $(VENV)/.examples $(BACKEND_STAMPS) ## measure the cost of a step on each of BACKENDS, and beside TorchJD
 	@set -e; for backend in $(BACKENDS); do \
 		echo "== step cost on $$backend"; \
 		KERAS_BACKEND=$$backend $(BIN)/python benchmarks/step_cost.py $(ARGS); \
 	done
+ifneq ($(filter torch,$(BACKENDS)),)
+	@echo "== beside TorchJD"
+	@KERAS_BACKEND=torch $(BIN)/python benchmarks/beside_torchjd.py
+endif
 
 bench-data: $(VENV)/.created ## fetch the open data sets of the benchmarks (needs npm)
 	$(BIN)/python benchmarks/fetch_data.py

@@ -57,7 +57,7 @@ class TorchRows:
             total = product(self._matrix)
         else:
             total = torch.zeros((self._count, self._count))
-        groups = {}
+        groups, single = {}, {}
         for column in self._others:
             if column:
                 groups.setdefault(tuple(column), []).append(column.values())
@@ -66,14 +66,20 @@ class TorchRows:
                 torch.cat([gradient.reshape(-1) for gradient in row])
                 for row in zip(*columns, strict=True)
             ]
+            if len(rows) == 1:
+                alike = single.setdefault(rows[0].shape, {})
+                alike[objectives[0]] = rows[0]
+                continue
             block = product(torch.stack(rows))
             total = total.to(block)
-            if len(rows) == 1:
-                (k,) = objectives
-                total[k, k] += block[0, 0]
-            else:
-                places = torch.tensor(objectives, device=block.device)
-                total[places[:, None], places] += block
+            places = torch.tensor(objectives, device=block.device)
+            total[places[:, None], places] += block
+        for alike in single.values():
+            # Heads of one size: of their products the squares count.
+            squares = product(torch.stack(list(alike.values()))).diagonal()
+            total = total.to(squares)
+            places = torch.tensor(list(alike), device=squares.device)
+            total.diagonal().index_add_(0, places, squares)
         return total
 
     def weighted_sum(self, weights):
