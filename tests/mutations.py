@@ -1005,6 +1005,10 @@ def main():
                 ]
             ).returncode
             for backend in options.backends
+            if any(
+                backend in m.backends and options.only in m.name
+                for m in MUTATIONS
+            )
         ]
         sys.exit(any(codes))
     (backend,) = options.backends
@@ -1013,6 +1017,9 @@ def main():
         for mutation in MUTATIONS
         if backend in mutation.backends and options.only in mutation.name
     ]
+    if not chosen:
+        # No tests to run would be all tests for pytest.
+        sys.exit(f"no change called {options.only!r} is for {backend}")
     sys.exit(run(chosen, backend, options.jobs) < len(chosen))
 
 
