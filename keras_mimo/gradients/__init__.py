@@ -1,5 +1,5 @@
-import functools
 import importlib
+import sys
 
 import keras
 
@@ -35,11 +35,9 @@ def engine():
             f"{TRAINING_BACKENDS}. Received: KERAS_BACKEND={name!r}, which is "
             "for inference only."
         )
-    return _module(f"keras_mimo.gradients.{name}")
-
-
-# An import that does nothing takes longer than a call of NumPy.
-_module = functools.cache(importlib.import_module)
+    path = f"keras_mimo.gradients.{name}"
+    # An import that does nothing takes longer than a call of NumPy.
+    return sys.modules.get(path) or importlib.import_module(path)
 
 
 def small(function, tensors):

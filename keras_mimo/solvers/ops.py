@@ -31,11 +31,17 @@ def in_numpy(function, arrays):
         _numpy.reset(token)
 
 
-# Keras takes as long to tell the name of a type as NumPy for a product.
-dtype_name = functools.cache(keras.backend.standardize_dtype)
+# No functools.cache: the compiler of PyTorch warns of it.
+_names = {}
 
 
-@functools.cache
+def dtype_name(dtype):
+    """The name of a type, which Keras takes longer to tell than a product."""
+    if dtype not in _names:
+        _names[dtype] = keras.backend.standardize_dtype(dtype)
+    return _names[dtype]
+
+
 def finfo(dtype):
     """`numpy.finfo` of the type of a tensor."""
     return np.finfo(dtype_name(dtype))
