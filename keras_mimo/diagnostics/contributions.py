@@ -9,6 +9,7 @@ from keras_mimo.diagnostics.shapley import MAX_EXACT
 from keras_mimo.diagnostics.shapley import all_subsets
 from keras_mimo.diagnostics.shapley import beginnings
 from keras_mimo.diagnostics.shapley import exact_parts
+from keras_mimo.diagnostics.shapley import mean_parts
 from keras_mimo.diagnostics.shapley import orders as random_orders
 from keras_mimo.diagnostics.shapley import sampled_parts
 from keras_mimo.fusion.held_out import are_arrays
@@ -56,6 +57,12 @@ class Contributions:
             the model to arrays of shape `(samples, width)`: logits, or values.
         targets: Array of that shape.
         weights: Array of shape `(samples,)` that sums to 1.
+        present: Dict from modalities that samples may lack to arrays of
+            booleans: which of the samples have them.
+        worths: Dict from the frozen sets of all modalities, and of all but one,
+            to arrays of shape `(samples,)`, of which `values` are the means.
+        sample_parts: Dict from modalities to such arrays, of which `parts` are
+            the means.
     """
 
     task: str
@@ -70,6 +77,9 @@ class Contributions:
     outputs: dict
     targets: np.ndarray
     weights: np.ndarray
+    present: dict
+    worths: dict
+    sample_parts: dict
 
     @property
     def worst_lost(self):
@@ -227,8 +237,10 @@ class _Kept:
                 alone[name] = scores(task, outputs[name], wanted, there)
         if orders is None:
             parts, errors = exact_parts(names, values), None
+            sample_parts = exact_parts(names, worths)
         else:
             parts, errors = sampled_parts(names, values, orders)
+            sample_parts = mean_parts(names, worths, orders)
         return Contributions(
             task=task,
             modalities=names,
@@ -245,6 +257,11 @@ class _Kept:
             outputs=outputs,
             targets=wanted,
             weights=weights,
+            present={
+                name: flags.astype(bool) for name, flags in present.items()
+            },
+            worths={g: worths[g] for g in [everything, *lost.values()]},
+            sample_parts=sample_parts,
         )
 
 
