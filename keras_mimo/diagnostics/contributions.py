@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import keras
 import numpy as np
@@ -158,7 +159,8 @@ def contributions(
     groups = dict.fromkeys([*groups, *lost.values(), *singles])
 
     kept = _Kept([everything, *lost.values(), *singles])
-    bar = keras.utils.Progbar(None, verbose=verbose, unit_name="batch")
+    number = _number_of_batches(x, batch_size)
+    bar = keras.utils.Progbar(number, verbose=verbose, unit_name="batch")
     data = _batches(x, y, sample_weight, batch_size)
     for count, (batch, labels, weights, size) in enumerate(data, start=1):
         values, own, present = absence.encode(batch)
@@ -291,6 +293,17 @@ def _parts(x, y, sample_weight, batch_size):
         for first in range(0, len(labels), batch_size):
             chosen = slice(first, first + batch_size)
             yield _taken(batch, chosen), labels[chosen], weights[chosen]
+
+
+def _number_of_batches(x, batch_size):
+    """How many batches data have, `None` where they don't tell."""
+    if are_arrays(x):
+        return math.ceil(len(tree.flatten(x)[0]) / batch_size)
+    if isinstance(x, keras.utils.PyDataset):
+        return x.num_batches
+    # That of a tf.data.Dataset is below 0 where it is not known.
+    number = int(x.cardinality()) if hasattr(x, "cardinality") else -1
+    return number if number >= 0 else None
 
 
 def _taken(batch, chosen):

@@ -36,9 +36,9 @@ class Estimate:
         squares *= (count / (count + 2)) ** 2 * (count + 2) / (count + 1)
         self.error = math.sqrt(squares)
 
-    def above(self, bound):
-        """Whether it is larger than a bound beyond doubt."""
-        return self.mean - ERRORS * self.error > bound
+    def exceeds(self, least):
+        """Whether it is as large as that, and beyond doubt more than 0."""
+        return self.mean > max(least, ERRORS * self.error)
 
     def below(self, bound):
         """Whether it is smaller than a bound beyond doubt."""

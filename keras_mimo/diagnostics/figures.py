@@ -66,6 +66,16 @@ class Figures:
         gains = self.worth(modality) - self.worth("fused")
         return Estimate(gains, self.weights(modality))
 
+    def better_without(self, modality):
+        """By how much the fused output is better without a modality."""
+        gains = self.worth_without(modality) - self.worth("fused")
+        return Estimate(gains, self.found.weights)
+
+    def cost(self, modality):
+        """What the fused output loses without a modality."""
+        losses = self.worth("fused") - self.worth_without(modality)
+        return Estimate(losses, self.found.weights)
+
     def cope(self, modality):
         """What the fused output without it loses to the best of the others.
 

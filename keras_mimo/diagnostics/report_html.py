@@ -20,14 +20,16 @@ def page(report):
         _table(report),
         _verdicts(report),
     ]
+    body = "\n".join(filter(None, sections)).replace(
+        " %", "\N{NO-BREAK SPACE}%"
+    )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         "<title>What each modality does</title>\n"
         f"<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(filter(None, sections))
-        + "\n</main>\n</body>\n</html>\n"
+        f"{body}\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -42,13 +44,19 @@ def _whole(report):
     else:
         summary = "Too few samples for a verdict"
     fused = figures.score(found.fused)
+    error = points(task, figures.fused().error)
     if figures.is_regression:
-        tiles = [("mean squared error", score(task, fused), "0 is perfect")]
+        text = f"0 is perfect; standard error {error}"
+        tiles = [("mean squared error", score(task, fused), text)]
     else:
         what = "of labels right" if task == "multilabel" else "right"
         said = score(task, figures.confidence().mean)
         tiles = [
-            (what, score(task, fused), f"of {found.num_samples} samples"),
+            (
+                what,
+                score(task, fused),
+                f"of {found.num_samples} samples; standard error {error}",
+            ),
             (
                 "log loss",
                 f"{found.fused['log_loss']:.3f}",
@@ -114,6 +122,7 @@ def _parts(report):
     low = min(0, *found.parts.values())
     span = (max(0, *found.parts.values()) - low) or 1
     zero = -low / span
+    axis = f'<i style="left:{_place(zero, 1)}"></i>' if low < 0 else ""
 
     def row(name):
         part = found.parts[name]
@@ -123,11 +132,7 @@ def _parts(report):
         text = points(found.task, part)
         if found.errors is not None:
             text += f" ± {points(found.task, found.errors[name])}"
-        return (
-            f'<div class="row"><span class="label">{escape(name)}</span>'
-            f'<span class="track">{bar}</span>'
-            f'<span class="value">{text}</span></div>'
-        )
+        return _one(name, bar + axis, text)
 
     everything = frozenset(names)
     nothing = found.values[frozenset()]
@@ -145,9 +150,13 @@ def _parts(report):
         + " and averaged. The mean is the modality's part, and the parts add "
         f"up: from {score(found.task, abs(nothing))} with no modality to "
         f"{score(found.task, abs(found.values[everything]))} with all. It is "
-        "called the Shapley value. Below 0, the model would be better off "
-        "without."
+        "called the Shapley value."
     )
+    if low < 0:
+        text += (
+            " Where it is below 0 (bars to the left), the modality does more "
+            "harm than good."
+        )
     rows = "".join(map(row, names))
     return f"<h2>What each one adds</h2>\n<p>{text}</p>\n{rows}"
 
@@ -161,11 +170,7 @@ def _only(report):
 
     def row(name, samples):
         bar = _bar("own", 0, _place(shares[name], top))
-        text = (
-            f'<div class="row"><span class="label">{escape(name)}</span>'
-            f'<span class="track">{bar}</span><span class="value">'
-            f"{score(found.task, shares[name])}</span></div>"
-        )
+        text = _one(name, bar, score(found.task, shares[name]))
         if not len(samples):
             return text
         right = score(found.task, figures.fused_right(samples))
@@ -210,16 +215,19 @@ def _table(report):
 
 
 def _verdicts(report):
-    blocks = []
+    blocks, last = [], None
     for verdict in report.verdicts:
-        link = ""
-        if verdict.link:
+        advice, link = escape(verdict.advice), ""
+        if verdict.advice == last:
+            advice = "the same."
+        elif verdict.link:
             place = f"{DOCS}/{verdict.link}"
             link = f' <a href="{place}">The guide says more</a>.'
+        last = verdict.advice
         blocks.append(
             f'<div class="verdict"><h3>{escape(verdict.title)}</h3>'
             f"<p>{escape(verdict.text)}</p>"
-            f"<p><b>Try:</b> {escape(verdict.advice)}{link}</p></div>"
+            f"<p><b>Try:</b> {advice}{link}</p></div>"
         )
     if not blocks and report.is_enough:
         blocks.append("<p>Nothing in these figures asks for a change.</p>")
@@ -239,6 +247,13 @@ def _bar(kind, start, width):
     return (
         f'<span class="bar {kind}" style="left:{100 * start:.2f}%;'
         f'width:{width}"></span>'
+    )
+
+
+def _one(name, bar, value):
+    return (
+        f'<h3>{escape(name)}</h3><div class="row one"><span class="track">'
+        f'{bar}</span><span class="value">{value}</span></div>'
     )
 
 

@@ -18,7 +18,7 @@ body {
   margin: 0; background: var(--back); color: var(--text);
   font: 17px/1.55 system-ui, sans-serif; overflow-wrap: anywhere;
 }
-main { max-width: 46rem; margin: 0 auto; padding: 1.2rem 1rem 4rem; }
+main { max-width: 48rem; margin: 0 auto; padding: 1.2rem 1rem 4rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; }
 h2 { font-size: 1.3rem; margin: 2.6rem 0 .4rem; }
 h3 { font-size: 1.05rem; margin: 1.2rem 0 .2rem; }
@@ -39,9 +39,10 @@ details { margin: 0 0 .8rem; }
 .tile span { display: block; }
 .tile small { display: block; font-size: .85rem; line-height: 1.35; }
 .row {
-  display: grid; grid-template-columns: 6.5rem 1fr 5.5rem; gap: .6rem;
+  display: grid; grid-template-columns: 5.5rem 1fr 6.5rem; gap: .6rem;
   align-items: center; margin: .3rem 0;
 }
+.one { grid-template-columns: 1fr 6.5rem; }
 .label { font-size: .95rem; line-height: 1.2; }
 .value { text-align: right; font-variant-numeric: tabular-nums; }
 .track {
@@ -57,17 +58,21 @@ details { margin: 0 0 .8rem; }
   border-left: 2px solid var(--text);
 }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; }
+table {
+  border-collapse: collapse; font-size: .9rem; overflow-wrap: normal;
+}
 th, td {
   padding: .35rem .6rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums;
 }
+thead th { white-space: normal; vertical-align: bottom; }
 th:first-child { text-align: left; }
 .verdict {
   margin: 1rem 0; padding: .2rem 1rem; border-radius: .5rem;
   background: var(--tile); border-left: 4px solid var(--lost);
 }
 @media (max-width: 30rem) {
-  .row { grid-template-columns: 4.6rem 1fr 5rem; gap: .4rem; }
+  .row { grid-template-columns: 4.6rem 1fr 4.2rem; gap: .4rem; }
+  .one { grid-template-columns: 1fr 6.2rem; }
 }
 """

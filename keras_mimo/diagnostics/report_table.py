@@ -71,10 +71,13 @@ def as_text(report):
         right = [c.rjust(w) for c, w in zip(cells, widths[1:], strict=True)]
         lines.append("  ".join([first.ljust(widths[0]), *right]))
     blocks = ["\n".join(lines), textwrap.fill(caption(report), _WIDTH)]
+    last = None
     for verdict in report.verdicts:
-        text = f"{verdict.title}. {verdict.text} Try: {verdict.advice}"
-        if verdict.link:
+        text = f"{verdict.title}. {verdict.text} Try: "
+        text += "the same." if verdict.advice == last else verdict.advice
+        if verdict.link and verdict.advice != last:
             text += f" See {DOCS}/{verdict.link}."
+        last = verdict.advice
         blocks.append(textwrap.fill(text, _WIDTH, subsequent_indent="  "))
     if not report.verdicts and report.is_enough:
         blocks.append("Nothing in these figures asks for a change.")

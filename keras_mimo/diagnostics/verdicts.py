@@ -117,13 +117,29 @@ def _luck(figures):
 
 
 def _hurts(figures, model):
-    gains = {m: figures.better_alone(m) for m in figures.scored}
-    sure = [m for m, gain in gains.items() if gain.above(HURTS * figures.unit)]
-    if not sure:
+    least = HURTS * figures.unit
+    alone = {m: figures.better_alone(m) for m in figures.scored}
+    alone = {m: gain for m, gain in alone.items() if gain.exceeds(least)}
+    without = {m: figures.better_without(m) for m in figures.modalities}
+    without = {m: gain for m, gain in without.items() if gain.exceeds(least)}
+    if not alone and not without:
         return None
-    best = max(sure, key=lambda m: gains[m].mean)
-    alone = figures.score(figures.found.alone[best])
-    gain = points(figures.task, gains[best].mean)
+    task, text, worst = figures.task, [], None
+    if alone:
+        best = max(alone, key=lambda m: alone[m].mean)
+        value = figures.score(figures.found.alone[best])
+        gain = points(task, alone[best].mean)
+        text.append(
+            f"{best} alone {reached(task, value)}. With all modalities "
+            f"together it is {gain} worse, on the same samples."
+        )
+    if without:
+        worst = max(without, key=lambda m: without[m].mean)
+        value = figures.score(figures.found.lost[worst])
+        gain = points(task, without[worst].mean)
+        text.append(
+            f"Without {worst} it {reached(task, value)}, {gain} better."
+        )
     if model.calibration is None:
         advice = (
             "Weigh the modalities anew, on held-out data: "
@@ -137,19 +153,11 @@ def _hurts(figures, model):
             "keras_mimo.intermediate_fusion()."
         )
         link = "multimodal.md#fuse"
-    return Verdict(
-        "hurts",
-        best,
-        "Fusion hurts",
-        f"{best} alone {reached(figures.task, alone)}. With all modalities "
-        f"together it is {gain} worse, on the same samples.",
-        advice,
-        link,
-    )
+    return Verdict("hurts", worst, "Fusion hurts", " ".join(text), advice, link)
 
 
 def _sure(figures, model):
-    if figures.is_regression or not figures.too_sure().above(MATTERS):
+    if figures.is_regression or not figures.too_sure().exceeds(MATTERS):
         return None
     return Verdict(
         "sure",
@@ -175,15 +183,15 @@ def _starved(figures, model, modality):
     error = math.hypot(
         own.error, math.sqrt(probe * (1 - probe) / figures.count)
     )
-    if probe - own.mean - ERRORS * error < MATTERS:
+    if probe - own.mean < max(MATTERS, ERRORS * error):
         return None
     return Verdict(
         "starved",
         modality,
         f"{modality} is starved",
         f"A new linear head on its encoder {reached(figures.task, probe)}, its "
-        f"own output {score(figures.task, own.mean)}: training has made little "
-        "of what the encoder knows.",
+        f"own output {score(figures.task, own.mean)}: that has been trained too "
+        "little.",
         *_balance(model),
     )
 
@@ -191,7 +199,7 @@ def _starved(figures, model, modality):
 def _silent(figures, model, modality):
     skill, part = figures.skill(modality), figures.part(modality)
     whole = figures.whole()
-    if skill is None or not skill.below(NOTHING) or not whole.above(0):
+    if skill is None or not skill.below(NOTHING) or not whole.exceeds(0):
         return None
     if not part.below(NOTHING * whole.mean):
         return None
@@ -220,9 +228,11 @@ def _silent(figures, model, modality):
 def _ignored(figures, model, modality):
     skill, part = figures.skill(modality), figures.part(modality)
     whole = figures.whole()
-    if skill is None or not skill.above(NOTHING) or not whole.above(0):
+    if skill is None or not skill.exceeds(NOTHING) or not whole.exceeds(0):
         return None
-    if not part.below(NOTHING * whole.mean):
+    least = NOTHING * whole.mean
+    # One that does harm is listened to.
+    if not part.below(least) or part.mean < -least:
         return None
     alone = figures.score(figures.found.alone[modality])
     calibrated = model.calibration is not None
@@ -243,9 +253,13 @@ def _ignored(figures, model, modality):
 
 def _lost(figures, modality):
     found = figures.cope(modality)
-    if found is None or not found[1].above(MATTERS * figures.unit):
+    if found is None:
         return None
-    best = found[0]
+    best, losses = found
+    # Of a fusion that hurts anyway it is not the loss that is to blame.
+    losses = [losses, figures.cost(modality)]
+    if not all(loss.exceeds(MATTERS * figures.unit) for loss in losses):
+        return None
     alone = figures.score(figures.found.alone[best])
     lost = figures.score(figures.found.lost[modality])
     if modality in figures.found.present:
@@ -274,7 +288,7 @@ def _lost(figures, modality):
 
 def _balance(model):
     """What to try for a modality that learns too little, and where it is."""
-    if model.combiner is None:
+    if not model.compiled or model._compile_arguments["combiner"] is None:
         return (
             "Give each modality a loss of its own: compile the model with "
             'combiner="sum", train it again and compare.',
