@@ -59,17 +59,20 @@ def verdicts(figures, model):
     skill = figures.skill("fused")
     if skill is None:
         return []
-    if skill.below(NOTHING):
+    hurts = _hurts(figures, model)
+    if skill.below(NOTHING) and hurts is None:
         return [_luck(figures)]
-    found = [_hurts(figures, model), _sure(figures, model)]
+    found = [hurts, _sure(figures, model)]
     for modality in figures.scored:
         found += [
             _starved(figures, model, modality)
             or _silent(figures, model, modality)
             or _ignored(figures, model, modality)
         ]
-    found += [_lost(figures, modality) for modality in figures.modalities]
-    return [verdict for verdict in found if verdict is not None]
+    found = [verdict for verdict in found if verdict is not None]
+    ignored = {v.modality for v in found if v.kind == "ignored"}
+    lost = [_lost(figures, m, ignored) for m in figures.modalities]
+    return found + [verdict for verdict in lost if verdict is not None]
 
 
 def notes(figures):
@@ -190,8 +193,8 @@ def _starved(figures, model, modality):
         modality,
         f"{modality} is starved",
         f"A new linear head on its encoder {reached(figures.task, probe)}, its "
-        f"own output {score(figures.task, own.mean)}: that has been trained too "
-        "little.",
+        f"own output {score(figures.task, own.mean)}: that has been trained "
+        "too little.",
         *_balance(model),
     )
 
@@ -251,9 +254,10 @@ def _ignored(figures, model, modality):
     )
 
 
-def _lost(figures, modality):
+def _lost(figures, modality, ignored):
     found = figures.cope(modality)
-    if found is None:
+    # One that is not listened to can't stand in, which has been said.
+    if found is None or found[0] in ignored:
         return None
     best, losses = found
     # Of a fusion that hurts anyway it is not the loss that is to blame.
