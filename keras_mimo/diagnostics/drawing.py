@@ -1,6 +1,13 @@
-from keras_mimo.diagnostics.evidence import ERRORS
+import numpy as np
 
-_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+from keras_mimo.diagnostics.evidence import ERRORS
+from keras_mimo.plots.style import COLORS
+from keras_mimo.plots.style import GREY
+from keras_mimo.plots.style import finish
+from keras_mimo.plots.style import new_figure
+from keras_mimo.plots.style import styled
+
+_BLUE, _ORANGE, _GREEN = COLORS[:3]
 
 
 def draw(report, path=None):
@@ -12,87 +19,66 @@ def draw(report, path=None):
 
     Returns:
         A `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: Without matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "A picture needs matplotlib. Install it with "
-            "`pip install keras-mimo[plot]`."
-        ) from error
+    with styled():
+        panels = 2 if report.only_right is None else 3
+        height = 2.2 + 0.7 * len(report.contributions.modalities)
+        figure = new_figure(2 + 4 * panels, height)
+        _draw(report, figure.subplots(1, panels, sharey=True))
+        handles = figure.axes[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=3)
+        return finish(figure, path)
+
+
+def _draw(report, axes):
     found, figures = report.contributions, report.figures
-    panels = 2 if report.only_right is None else 3
     names = found.modalities
-    figure = Figure(
-        (1.5 + 3.6 * panels, 1.9 + 0.6 * len(names)),
-        dpi=150,
-        layout="constrained",
-    )
-    axes = figure.subplots(1, panels, sharey=True)
-    places = range(len(names))
-    factor = 1 if figures.is_regression else 100
-    unit = "mean squared error" if figures.is_regression else "% right"
-
-    def bars(axis, values, shift, height, label, color):
-        shown = [(p, v) for p, v in zip(places, values, strict=True)]
-        for place, value in shown:
-            if value is None:
-                continue
-            axis.barh(
-                place + shift,
-                factor * value,
-                height,
-                color=color,
-                label=label,
-            )
-            # Said once in the legend.
-            label = None
-
-    def score_of(scores):
-        return [figures.score(scores[name]) for name in names]
-
-    bars(axes[0], score_of(found.alone), -0.2, 0.36, "alone", _BLUE)
-    bars(axes[0], score_of(found.lost), 0.2, 0.36, "without it", _ORANGE)
+    factor, unit, part = 100, "% right", "points"
+    if figures.is_regression:
+        factor, unit, part = 1, "mean squared error", "less error"
+    alone = [figures.score(found.alone[name]) for name in names]
+    lost = [figures.score(found.lost[name]) for name in names]
+    _bars(axes[0], alone, factor, -0.2, label="alone", color=_BLUE)
+    _bars(axes[0], lost, factor, 0.2, label="without it", color=_ORANGE)
     axes[0].axvline(
         factor * figures.score(found.fused),
-        color=_GREY,
+        color=GREY,
         linestyle="--",
         label="all together",
     )
     axes[0].set(title="Alone, and without it", xlabel=unit)
-    bars(axes[1], [found.parts[n] for n in names], 0, 0.5, None, _GREEN)
-    for place, name in enumerate(names):
-        half = ERRORS * figures.part(name).error
-        axes[1].errorbar(
-            factor * found.parts[name],
-            place,
-            xerr=factor * half,
-            color=_GREY,
-            capsize=3,
-        )
-    axes[1].axvline(0, color=_GREY, linewidth=1)
+    parts = [found.parts[name] for name in names]
+    errors = [ERRORS * figures.part(name).error for name in names]
+    _bars(axes[1], parts, factor, color=_GREEN, errors=errors)
+    axes[1].axvline(0, color=GREY, linewidth=1)
     axes[1].set(
-        title="What it adds to the others",
-        xlabel=f"Shapley part, ± {ERRORS} standard errors",
+        title="What it adds (Shapley part)",
+        xlabel=f"{part}, ± {ERRORS} standard errors",
     )
-    if panels == 3:
+    if report.only_right is not None:
         shares = [figures.share(report.only_right[name]) for name in names]
-        bars(axes[2], shares, 0, 0.5, None, _BLUE)
+        _bars(axes[2], shares, factor, color=_BLUE)
         axes[2].set(title="Only it is right", xlabel="% of samples")
         axes[2].set_xlim(left=0)
-    axes[0].set_yticks(places, names)
+    axes[0].set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
     for axis in axes:
-        axis.spines[["top", "right", "left"]].set_visible(False)
+        axis.grid(axis="x")
         axis.tick_params(length=0)
-        axis.grid(axis="x", color="#dddddd")
-        axis.set_axisbelow(True)
-    figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
+        axis.spines["left"].set_visible(False)
+
+
+def _bars(axis, values, factor, shift=None, errors=None, **style):
+    # What is not known has no bar.
+    values = factor * np.array(values, dtype="float64")
+    axis.barh(
+        np.arange(len(values)) + (shift or 0),
+        values,
+        0.5 if shift is None else 0.36,
+        xerr=None if errors is None else factor * np.array(errors),
+        error_kw={"ecolor": GREY, "capsize": 3},
+        **style,
     )
-    if path is not None:
-        figure.savefig(path)
-    return figure

@@ -5,6 +5,7 @@ from keras_mimo.diagnostics.report_table import table
 from keras_mimo.diagnostics.verdicts import DOCS
 from keras_mimo.diagnostics.words import points
 from keras_mimo.diagnostics.words import score
+from keras_mimo.diagnostics.words import short
 
 # Of the samples that only one modality gets right, so many are named.
 _NAMED = 20
@@ -131,7 +132,8 @@ def _parts(report):
         bar = _bar(kind, start, f"{100 * abs(part) / span:.2f}%")
         text = points(found.task, part)
         if found.errors is not None:
-            text += f" ± {points(found.task, found.errors[name])}"
+            error = short(found.task, found.errors[name])
+            text = f"{short(found.task, part)} ± {error}"
         return _one(name, bar + axis, text)
 
     everything = frozenset(names)
@@ -145,7 +147,7 @@ def _parts(report):
         + (
             "all orders"
             if found.errors is None
-            else "a sample of the orders (± is the standard error of that)"
+            else "a sample of the orders, with its standard error,"
         )
         + " and averaged. The mean is the modality's part, and the parts add "
         f"up: from {score(found.task, abs(nothing))} with no modality to "

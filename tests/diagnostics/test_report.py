@@ -307,6 +307,30 @@ def test_datasets_give_what_arrays_give(model, capsys):
         assert found.to_dict()["only_right"] == expected.to_dict()["only_right"]
 
 
+def test_a_probe_learns_from_a_dataset_too(model):
+    found = report_of(model, Batches(), None, probe=Batches()).probe
+    assert found == pytest.approx(report_of(model, probe=TEST).probe)
+
+
+def test_samples_lack_a_modality():
+    encoders = {
+        name: keras.Sequential([keras.Input((width,)), layers.Dense(4)])
+        for name, width in WIDTHS.items()
+    }
+    lacking = keras_mimo.late_fusion(encoders, CLASSES, missing=True)
+    lacking.compile(loss=LOSS)
+    x, y = samples(100, seed=8)
+    x["faint"][:] = np.nan
+    x["other"][:50] = np.nan
+    report = report_of(lacking, x, y)
+    assert report.to_dict()["alone"]["faint"] is None
+    assert len(report.only_right["faint"]) == 0
+    right = lacking.predict(x, verbose=0)["other"].argmax(1) == y
+    expected = {i for i in np.flatnonzero(right) if i >= 50}
+    assert set(report.only_right["other"]) <= expected
+    assert "–" in str(report)
+
+
 class Reader(html.parser.HTMLParser):
     def __init__(self):
         super().__init__()
@@ -346,7 +370,7 @@ def test_names_are_escaped(tmp_path):
         "plain": logits(LABELS, 0.8, seed=2),
     }
     report = report_of(model, x, LABELS, task="classification")
-    assert report.verdicts
+    assert name in report.verdicts[0].text
     report.save(tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert name not in text
@@ -385,7 +409,7 @@ def test_the_picture(model, tmp_path):
     assert (tmp_path / "report.png").stat().st_size > 1000
     assert [axis.get_title() for axis in figure.axes] == [
         "Alone, and without it",
-        "What it adds to the others",
+        "What it adds (Shapley part)",
         "Only it is right",
     ]
 
