@@ -1,6 +1,7 @@
 from html import escape
 
 from keras_mimo.diagnostics.report_style import STYLE
+from keras_mimo.diagnostics.report_table import PROBE
 from keras_mimo.diagnostics.report_table import table
 from keras_mimo.diagnostics.verdicts import DOCS
 from keras_mimo.diagnostics.words import points
@@ -189,8 +190,7 @@ def _only(report):
     rows = "".join(row(m, i) for m, i in report.only_right.items())
     return (
         "<h2>What only one gets right</h2>\n<p>The share of samples that this "
-        "modality alone gets right and none of the others does: what would be "
-        f"gone without it.</p>\n{rows}"
+        "modality alone gets right and none of the others does.</p>\n{rows}"
     )
 
 
@@ -209,6 +209,8 @@ def _table(report):
         if found.task == "regression"
         else "In %, but for the log loss and the calibration error."
     )
+    if report.probe:
+        unit += f" {PROBE}."
     return (
         f"<h2>All figures</h2>\n<p>{unit}</p>\n"
         '<div class="wide" tabindex="0"><table>'

@@ -4,6 +4,7 @@ from keras_mimo.diagnostics.verdicts import DOCS
 from keras_mimo.diagnostics.words import short
 
 _WIDTH = 79
+PROBE = "Probe: a new linear head on the frozen encoder"
 
 
 def table(report):
@@ -59,6 +60,8 @@ def caption(report):
     )
     if found.errors is not None:
         text += ", a sample of them, with the standard error of that"
+    if report.probe:
+        text += f". {PROBE}"
     return text + "."
 
 

@@ -276,7 +276,8 @@ def _lost(figures, modality, ignored):
     else:
         advice = (
             "If it may be missing in use, tell the model which samples lack "
-            f"it, and train with such samples: missing={{{modality!r}: nan}}."
+            "it, and train with such samples: "
+            f'missing={{"{modality}": float("nan")}}.'
         )
         link = "multimodal.md#samples-that-lack-a-modality"
     return Verdict(

@@ -226,7 +226,7 @@ def test_a_model_that_does_not_cope():
     }
     report = report_of(model, x, LABELS, task="classification")
     assert kinds(report) == [("lost", "first")]
-    assert "missing={'first': nan}" in report.verdicts[0].advice
+    assert 'missing={"first": float("nan")}' in report.verdicts[0].advice
 
 
 def test_a_model_of_luck():
