@@ -190,7 +190,7 @@ def _only(report):
     rows = "".join(row(m, i) for m, i in report.only_right.items())
     return (
         "<h2>What only one gets right</h2>\n<p>The share of samples that this "
-        "modality alone gets right and none of the others does.</p>\n{rows}"
+        f"modality alone gets right and none of the others does.</p>\n{rows}"
     )
 
 

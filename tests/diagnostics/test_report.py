@@ -359,6 +359,10 @@ def test_the_page_needs_nothing_else(model, heads, tmp_path):
     assert "prefers-color-scheme: dark" in text
     assert 'name="viewport"' in text
     assert report.verdicts[0].title in text
+    # Each name is in all five sections, and no place was left to be filled.
+    body = text.split("</style>")[1]
+    assert "{" not in body.split('id="says"')[0]
+    assert all(body.count(name) >= 5 for name in WIDTHS)
     assert reader.links[:2] == ["#says", f"{DOCS}/{report.verdicts[0].link}"]
 
 
