@@ -19,6 +19,7 @@ from keras_mimo.combiners import MGDACombiner
 from keras_mimo.combiners import MIMOCombiner
 from keras_mimo.combiners import SumCombiner
 from keras_mimo.compare import compare
+from keras_mimo.diagnostics import modality_report
 from keras_mimo.export import inference_model
 from keras_mimo.fusion import MultimodalModel
 from keras_mimo.fusion import add_unimodal_heads
@@ -62,6 +63,7 @@ __all__ = [
     "losses",
     "mask_modalities",
     "metrics",
+    "modality_report",
     "models",
     "modulations",
     "objectives",

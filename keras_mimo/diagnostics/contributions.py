@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from keras_mimo.diagnostics.shapley import MAX_EXACT
 from keras_mimo.diagnostics.shapley import all_subsets
 from keras_mimo.diagnostics.shapley import beginnings
 from keras_mimo.diagnostics.shapley import exact_parts
+from keras_mimo.diagnostics.shapley import mean_parts
 from keras_mimo.diagnostics.shapley import orders as random_orders
 from keras_mimo.diagnostics.shapley import sampled_parts
 from keras_mimo.fusion.held_out import are_arrays
@@ -56,6 +58,12 @@ class Contributions:
             the model to arrays of shape `(samples, width)`: logits, or values.
         targets: Array of that shape.
         weights: Array of shape `(samples,)` that sums to 1.
+        present: Dict from modalities that samples may lack to arrays of
+            booleans: which of the samples have them.
+        worths: Dict from the frozen sets of all modalities, and of all but one,
+            to arrays of shape `(samples,)`, of which `values` are the means.
+        sample_parts: Dict from modalities to such arrays, of which `parts` are
+            the means.
     """
 
     task: str
@@ -70,6 +78,9 @@ class Contributions:
     outputs: dict
     targets: np.ndarray
     weights: np.ndarray
+    present: dict
+    worths: dict
+    sample_parts: dict
 
     @property
     def worst_lost(self):
@@ -148,7 +159,8 @@ def contributions(
     groups = dict.fromkeys([*groups, *lost.values(), *singles])
 
     kept = _Kept([everything, *lost.values(), *singles])
-    bar = keras.utils.Progbar(None, verbose=verbose, unit_name="batch")
+    number = _number_of_batches(x, batch_size)
+    bar = keras.utils.Progbar(number, verbose=verbose, unit_name="batch")
     data = _batches(x, y, sample_weight, batch_size)
     for count, (batch, labels, weights, size) in enumerate(data, start=1):
         values, own, present = absence.encode(batch)
@@ -227,8 +239,10 @@ class _Kept:
                 alone[name] = scores(task, outputs[name], wanted, there)
         if orders is None:
             parts, errors = exact_parts(names, values), None
+            sample_parts = exact_parts(names, worths)
         else:
             parts, errors = sampled_parts(names, values, orders)
+            sample_parts = mean_parts(names, worths, orders)
         return Contributions(
             task=task,
             modalities=names,
@@ -245,6 +259,11 @@ class _Kept:
             outputs=outputs,
             targets=wanted,
             weights=weights,
+            present={
+                name: flags.astype(bool) for name, flags in present.items()
+            },
+            worths={g: worths[g] for g in [everything, *lost.values()]},
+            sample_parts=sample_parts,
         )
 
 
@@ -274,6 +293,17 @@ def _parts(x, y, sample_weight, batch_size):
         for first in range(0, len(labels), batch_size):
             chosen = slice(first, first + batch_size)
             yield _taken(batch, chosen), labels[chosen], weights[chosen]
+
+
+def _number_of_batches(x, batch_size):
+    """How many batches data have, `None` where they don't tell."""
+    if are_arrays(x):
+        return math.ceil(len(tree.flatten(x)[0]) / batch_size)
+    if isinstance(x, keras.utils.PyDataset):
+        return x.num_batches
+    # That of a tf.data.Dataset is below 0 where it is not known.
+    number = int(x.cardinality()) if hasattr(x, "cardinality") else -1
+    return number if number >= 0 else None
 
 
 def _taken(batch, chosen):

@@ -45,10 +45,10 @@ def exact_parts(players, values):
 
     Args:
         players: List of M names.
-        values: Dict from frozen sets, all subsets, to floats: `v`.
+        values: Dict from frozen sets, all subsets, to floats or arrays: `v`.
 
     Returns:
-        Dict from players to floats, whose sum is `v(all) - v(none)`.
+        Dict from players to such, whose sum is `v(all) - v(none)`.
     """
     total = len(players)
 
@@ -60,6 +60,26 @@ def exact_parts(players, values):
         )
 
     return {player: part(player) for player in players}
+
+
+def mean_parts(players, values, orders):
+    """The mean of what each player adds, over orders.
+
+    Args:
+        players: List of names.
+        values: Dict from frozen sets, the `beginnings()` of all orders, to
+            floats or arrays.
+        orders: List of lists.
+
+    Returns:
+        Dict from players to floats or arrays.
+    """
+    parts = dict.fromkeys(players, 0.0)
+    for order in orders:
+        for before, after in itertools.pairwise(beginnings(order)):
+            (player,) = after - before
+            parts[player] += (values[after] - values[before]) / len(orders)
+    return parts
 
 
 def sampled_parts(players, values, orders):
