@@ -168,6 +168,9 @@ WHEN = {
     "that reaches 0 or is negative.",
     "GradDropCombiner": "Objectives disagree in single coordinates and noise "
     "in the updates does no harm.",
+    "GradNormCombiner": "Some losses fall more slowly than others and their "
+    "gradients are shorter; compare gradients in the last shared layer alone, "
+    "which makes it cheap.",
     "GradVacCombiner": "Objectives are alike, as languages or domains of one "
     "task are, and similar gradients should help each other.",
     "IMTLGCombiner": "Every objective should advance as much per unit of its "

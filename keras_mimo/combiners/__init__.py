@@ -14,6 +14,7 @@ from keras_mimo.combiners.famo import FAMOCombiner
 from keras_mimo.combiners.gblending import GBlendingCombiner
 from keras_mimo.combiners.gls import GLSCombiner
 from keras_mimo.combiners.graddrop import GradDropCombiner
+from keras_mimo.combiners.gradnorm import GradNormCombiner
 from keras_mimo.combiners.gradvac import GradVacCombiner
 from keras_mimo.combiners.identifiers import get
 from keras_mimo.combiners.imtlg import IMTLGCombiner
@@ -47,6 +48,7 @@ __all__ = [
     "GBlendingCombiner",
     "GLSCombiner",
     "GradDropCombiner",
+    "GradNormCombiner",
     "GradVacCombiner",
     "IMTLGCombiner",
     "IMTLLCombiner",

@@ -11,6 +11,7 @@ from keras_mimo.combiners import DualProjCombiner
 from keras_mimo.combiners import DWACombiner
 from keras_mimo.combiners import FairGradCombiner
 from keras_mimo.combiners import FAMOCombiner
+from keras_mimo.combiners import GradNormCombiner
 from keras_mimo.combiners import GradVacCombiner
 from keras_mimo.combiners import IMTLGCombiner
 from keras_mimo.combiners import KrumCombiner
@@ -54,6 +55,7 @@ def weights(combiner, active=None, gramian=GRAMIAN):
         DWACombiner(temperature=1.0),
         FairGradCombiner(alpha=2.0),
         FAMOCombiner(learning_rate=0.1, decay=0, min_losses={"b": 0.5}),
+        GradNormCombiner(alpha=0.12, learning_rate=0.1),
         GradVacCombiner(beta=0.1, seed=3),
         IMTLGCombiner(name="mine"),
         KrumCombiner(byzantine=0, selected=2),
@@ -141,6 +143,8 @@ def test_bad_preferences(cls):
         (FAMOCombiner, {"min_losses": {"a": -float("inf")}}, "`min_losses`"),
         (FairGradCombiner, {"alpha": 0}, "`alpha` must be"),
         (FairGradCombiner, {"alpha": float("inf")}, "`alpha` must be"),
+        (GradNormCombiner, {"alpha": -1}, "`alpha` must be"),
+        (GradNormCombiner, {"learning_rate": -1}, "`learning_rate` must be"),
         (GradVacCombiner, {"beta": 1.5}, "`beta` must be"),
         (KrumCombiner, {"byzantine": -1}, "`byzantine` must be"),
         (KrumCombiner, {"byzantine": 0.5}, "`byzantine` must be"),
@@ -165,6 +169,8 @@ def test_bad_arguments(cls, arguments, message):
         (FAMOCombiner, "decay"),
         (FAMOCombiner, "learning_rate"),
         (FAMOCombiner, "min_losses"),
+        (GradNormCombiner, "alpha"),
+        (GradNormCombiner, "learning_rate"),
         (STCHCombiner, "reference"),
         (STCHCombiner, "smoothing"),
     ],
