@@ -157,6 +157,9 @@ WHEN = {
     "the mean gradient, that is what you want.",
     "EveryN": "A combiner of gradients takes too long, and its logged weights "
     "change slowly.",
+    "ExcessMTLCombiner": "Some labels are noisy, and the losses that they keep "
+    "high should not get more weight; it keeps K copies of the balanced "
+    "variables.",
     "FAMOCombiner": "All losses should fall at the same relative rate and K "
     "backward passes are too many; it reacts over many steps, not in one.",
     "FairGradCombiner": "As Nash-MTL, with a number to set how equal the gains "

@@ -9,6 +9,7 @@ from keras_mimo.combiners.coordinates import CoordinateCombiner
 from keras_mimo.combiners.dualproj import DualProjCombiner
 from keras_mimo.combiners.dwa import DWACombiner
 from keras_mimo.combiners.every_n import EveryN
+from keras_mimo.combiners.excess_mtl import ExcessMTLCombiner
 from keras_mimo.combiners.fairgrad import FairGradCombiner
 from keras_mimo.combiners.famo import FAMOCombiner
 from keras_mimo.combiners.gblending import GBlendingCombiner
@@ -27,6 +28,7 @@ from keras_mimo.combiners.nash_mtl import NashMTLCombiner
 from keras_mimo.combiners.pcgrad import PCGradCombiner
 from keras_mimo.combiners.rescaled import Rescaled
 from keras_mimo.combiners.rlw import RLWCombiner
+from keras_mimo.combiners.rows import RowCombiner
 from keras_mimo.combiners.smoothed import Smoothed
 from keras_mimo.combiners.stch import STCHCombiner
 from keras_mimo.combiners.trimmed_mean import TrimmedMeanCombiner
@@ -43,6 +45,7 @@ __all__ = [
     "DWACombiner",
     "DualProjCombiner",
     "EveryN",
+    "ExcessMTLCombiner",
     "FAMOCombiner",
     "FairGradCombiner",
     "GBlendingCombiner",
@@ -61,6 +64,7 @@ __all__ = [
     "PCGradCombiner",
     "RLWCombiner",
     "Rescaled",
+    "RowCombiner",
     "STCHCombiner",
     "Smoothed",
     "SumCombiner",

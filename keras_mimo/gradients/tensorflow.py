@@ -211,7 +211,8 @@ def _slices(gradient):
 
 def _keeps_rows(model):
     """Whether a step can leave gradients of tables sparse."""
-    if replicas() > 1 or model.combiner.needs == "gradients":
+    combiner = model.combiner
+    if replicas() > 1 or combiner.needs == "gradients" or combiner.keeps_rows:
         # Replicas exchange whole gradients. What a combiner makes of the
         # coordinates that no sample reaches, it alone knows.
         return False

@@ -9,6 +9,7 @@ from keras_mimo.combiners import CAGradCombiner
 from keras_mimo.combiners import ConFIGCombiner
 from keras_mimo.combiners import DualProjCombiner
 from keras_mimo.combiners import DWACombiner
+from keras_mimo.combiners import ExcessMTLCombiner
 from keras_mimo.combiners import FairGradCombiner
 from keras_mimo.combiners import FAMOCombiner
 from keras_mimo.combiners import GradNormCombiner
@@ -53,6 +54,7 @@ def weights(combiner, active=None, gramian=GRAMIAN):
         ConFIGCombiner(preference=[1, 2, 3]),
         DualProjCombiner(preference=[1, 2, 3]),
         DWACombiner(temperature=1.0),
+        ExcessMTLCombiner(learning_rate=0.1, warmup_steps=3),
         FairGradCombiner(alpha=2.0),
         FAMOCombiner(learning_rate=0.1, decay=0, min_losses={"b": 0.5}),
         GradNormCombiner(alpha=0.12, learning_rate=0.1),
@@ -136,6 +138,8 @@ def test_bad_preferences(cls):
         (CAGradCombiner, {"rescale": 2}, "`rescale`"),
         (DWACombiner, {"temperature": 0}, "`temperature` must be"),
         (DWACombiner, {"temperature": float("nan")}, "`temperature` must be"),
+        (ExcessMTLCombiner, {"learning_rate": -1}, "`learning_rate` must be"),
+        (ExcessMTLCombiner, {"warmup_steps": 0}, "`warmup_steps` must be"),
         (FAMOCombiner, {"decay": -0.1}, "`decay` must be.*decay=-0.1"),
         (FAMOCombiner, {"learning_rate": -1}, "`learning_rate` must be"),
         (FAMOCombiner, {"learning_rate": float("inf")}, "`learning_rate`"),
@@ -166,6 +170,7 @@ def test_bad_arguments(cls, arguments, message):
     "cls, argument",
     [
         (DWACombiner, "temperature"),
+        (ExcessMTLCombiner, "learning_rate"),
         (FAMOCombiner, "decay"),
         (FAMOCombiner, "learning_rate"),
         (FAMOCombiner, "min_losses"),
