@@ -126,6 +126,12 @@ WRAPPERS = {
         "if none was, and no objective is protected.",
         "the kept weights, and where it is in its period",
     ),
+    "MoCo": Wrapper(
+        "a Gramian, and K copies of the balanced variables",
+        "Those of the wrapped combiner, for the averaged gradients; those of "
+        "the step may be others. Weights ≥ 0 stay so.",
+        "the average of each gradient",
+    ),
     "Rescaled": Wrapper(
         "a Gramian, whatever it wraps",
         "The direction stays, and with it that no objective gets worse. The "
@@ -190,6 +196,8 @@ WHEN = {
     "fused objective; give it one block for each of them.",
     "MeanCombiner": "As the sum, with steps that do not grow with the number "
     "of objectives.",
+    "MoCo": "Batches are small and the direction follows their noise; "
+    "`Smoothed` takes no memory and leaves more of it.",
     "NashMTLCombiner": "Losses have different scales, and each should gain in "
     "every step; decay the learning rate.",
     "PCGradCombiner": "You compare with a paper that uses it; from three "

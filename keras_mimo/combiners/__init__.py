@@ -24,6 +24,7 @@ from keras_mimo.combiners.krum import KrumCombiner
 from keras_mimo.combiners.mgda import MGDACombiner
 from keras_mimo.combiners.mimo import MIMOCombiner
 from keras_mimo.combiners.mmpareto import MMParetoCombiner
+from keras_mimo.combiners.moco import MoCo
 from keras_mimo.combiners.nash_mtl import NashMTLCombiner
 from keras_mimo.combiners.pcgrad import PCGradCombiner
 from keras_mimo.combiners.rescaled import Rescaled
@@ -60,6 +61,7 @@ __all__ = [
     "MIMOCombiner",
     "MMParetoCombiner",
     "MeanCombiner",
+    "MoCo",
     "NashMTLCombiner",
     "PCGradCombiner",
     "RLWCombiner",

@@ -17,6 +17,7 @@ from keras_mimo.combiners import GradVacCombiner
 from keras_mimo.combiners import IMTLGCombiner
 from keras_mimo.combiners import KrumCombiner
 from keras_mimo.combiners import MMParetoCombiner
+from keras_mimo.combiners import MoCo
 from keras_mimo.combiners import NashMTLCombiner
 from keras_mimo.combiners import PCGradCombiner
 from keras_mimo.combiners import RLWCombiner
@@ -153,6 +154,9 @@ def test_bad_preferences(cls):
         (KrumCombiner, {"byzantine": -1}, "`byzantine` must be"),
         (KrumCombiner, {"byzantine": 0.5}, "`byzantine` must be"),
         (KrumCombiner, {"selected": 0}, "`selected` must be"),
+        (MoCo, {"combiner": IMTLGCombiner(), "rate": 0}, "`rate` must be"),
+        (MoCo, {"combiner": IMTLGCombiner(), "rate": 2}, "`rate` must be"),
+        (MoCo, {"combiner": IMTLGCombiner(), "decay": -1}, "`decay` must be"),
         (NashMTLCombiner, {"max_norm": 0}, "`max_norm` must be"),
         (NashMTLCombiner, {"max_norm": float("nan")}, "`max_norm` must be"),
         (RLWCombiner, {"seed": "x"}, "`seed` must be"),

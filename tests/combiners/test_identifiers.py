@@ -38,6 +38,7 @@ def test_every_combiner_that_needs_no_arguments_has_a_name():
             needs = public in (
                 "ConstantCombiner",
                 "EveryN",
+                "MoCo",
                 "Rescaled",
                 "Smoothed",
             )
