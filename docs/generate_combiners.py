@@ -200,6 +200,8 @@ WHEN = {
     "`Smoothed` takes no memory and leaves more of it.",
     "NashMTLCombiner": "Losses have different scales, and each should gain in "
     "every step; decay the learning rate.",
+    "PCDCombiner": "One objective is what you train for, and the others should "
+    "not be left behind altogether.",
     "PCGradCombiner": "You compare with a paper that uses it; from three "
     "objectives on conflicts may remain.",
     "RLWCombiner": "You want a control: what is not better than random weights "

@@ -26,6 +26,7 @@ from keras_mimo.combiners.mimo import MIMOCombiner
 from keras_mimo.combiners.mmpareto import MMParetoCombiner
 from keras_mimo.combiners.moco import MoCo
 from keras_mimo.combiners.nash_mtl import NashMTLCombiner
+from keras_mimo.combiners.pcd import PCDCombiner
 from keras_mimo.combiners.pcgrad import PCGradCombiner
 from keras_mimo.combiners.rescaled import Rescaled
 from keras_mimo.combiners.rlw import RLWCombiner
@@ -63,6 +64,7 @@ __all__ = [
     "MeanCombiner",
     "MoCo",
     "NashMTLCombiner",
+    "PCDCombiner",
     "PCGradCombiner",
     "RLWCombiner",
     "Rescaled",

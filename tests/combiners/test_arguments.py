@@ -19,6 +19,7 @@ from keras_mimo.combiners import KrumCombiner
 from keras_mimo.combiners import MMParetoCombiner
 from keras_mimo.combiners import MoCo
 from keras_mimo.combiners import NashMTLCombiner
+from keras_mimo.combiners import PCDCombiner
 from keras_mimo.combiners import PCGradCombiner
 from keras_mimo.combiners import RLWCombiner
 from keras_mimo.combiners import STCHCombiner
@@ -63,6 +64,7 @@ def weights(combiner, active=None, gramian=GRAMIAN):
         IMTLGCombiner(name="mine"),
         KrumCombiner(byzantine=0, selected=2),
         NashMTLCombiner(max_norm=None),
+        PCDCombiner(primary="b", tau=0.1, beta=0.9),
         PCGradCombiner(seed=3),
         RLWCombiner(seed=3),
         STCHCombiner(0.2, reference=[0, 1, 2], preference={"a": 1}),
@@ -159,6 +161,8 @@ def test_bad_preferences(cls):
         (MoCo, {"combiner": IMTLGCombiner(), "decay": -1}, "`decay` must be"),
         (NashMTLCombiner, {"max_norm": 0}, "`max_norm` must be"),
         (NashMTLCombiner, {"max_norm": float("nan")}, "`max_norm` must be"),
+        (PCDCombiner, {"tau": 1.5}, "`tau` must be"),
+        (PCDCombiner, {"beta": 1}, "`beta` must be"),
         (RLWCombiner, {"seed": "x"}, "`seed` must be"),
         (STCHCombiner, {"smoothing": 0}, "`smoothing` must be.*smoothing=0"),
         (STCHCombiner, {"smoothing": float("inf")}, "`smoothing` must be"),
@@ -199,6 +203,24 @@ def test_numbers_that_do_not_fit_the_objectives(cls, argument):
         cls(**{argument: [1, 2]}).build(NAMES)
     with pytest.raises(ValueError, match=rf"`{argument}`.*have: \['d'\]"):
         cls(**{argument: {"a": 1, "d": 1}}).build(NAMES)
+
+
+def test_pcd_follows_an_objective_of_that_name():
+    with pytest.raises(ValueError, match=r"`primary` must name one.*'d'"):
+        PCDCombiner(primary="d").build(NAMES)
+    orthogonal = weights(PCDCombiner("b", tau=0), gramian=np.diag([4.0, 9, 1]))
+    np.testing.assert_allclose(orthogonal, [0, 1, 0], atol=1e-6)
+
+
+def test_pcd_gives_up_what_can_not_be_done():
+    """The second and third oppose each other; and then the first is 0."""
+    rows = np.array([[1.0, 2], [0, 3], [0, -1]])
+    gramian = rows @ rows.T
+    found = weights(PCDCombiner(tau=0.1), gramian=gramian)
+    np.testing.assert_allclose(found, [1, 0, 0], atol=1e-6)
+    rows[0] = 0
+    found = weights(PCDCombiner(tau=0.1), gramian=rows @ rows.T)
+    np.testing.assert_array_equal(found, 0)
 
 
 def test_mmpareto_of_orthogonal_gradients_is_their_sum():

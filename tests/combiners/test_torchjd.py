@@ -221,6 +221,27 @@ def test_same_update_of_pcgrad(count, monkeypatch):
         assert difference <= 1e-13 * np.linalg.norm(expected)
 
 
+@pytest.mark.parametrize("count", quick([5], [2, 3, 5, 8]))
+@pytest.mark.parametrize("tau", [0.02, 0.5])
+def test_same_update_of_pcd(count, tau):
+    """Over several steps: both keep averages of the lengths."""
+    combiner = combiners.PCDCombiner(tau=tau, beta=0.9)
+    other = aggregation.PCD(tau=tau, beta=0.9, eps=0.0)
+    worst = []
+    for seed in range(6):
+        rows = well_conditioned(count, seed)
+        rows = rows * np.random.default_rng(seed).uniform(0.5, 2, (count, 1))
+        expected = theirs(other, rows)
+        weights = combiner(np.ones(count), rows @ rows.T)
+        update = keras.ops.convert_to_numpy(weights) @ rows
+        # Ours keeps its averages in float32.
+        tolerance = 1e-6 * np.linalg.norm(expected)
+        assert np.linalg.norm(update - expected) <= tolerance
+        worst.append(cosine(rows, rows[0]))
+    # The first gradient alone would not do.
+    assert np.median(worst) < 0
+
+
 @pytest.mark.parametrize("warmup", [1, 3])
 def test_same_weights_of_excess_mtl(warmup):
     """Without warm-up, theirs has one step that is not divided by the first."""
