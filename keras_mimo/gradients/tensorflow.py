@@ -211,10 +211,12 @@ def _slices(gradient):
 
 def _keeps_rows(model):
     """Whether a step can leave gradients of tables sparse."""
-    combiner = model.combiner
-    if replicas() > 1 or combiner.needs == "gradients" or combiner.keeps_rows:
+    if replicas() > 1 or model.combiner.needs == "gradients":
         # Replicas exchange whole gradients. What a combiner makes of the
         # coordinates that no sample reaches, it alone knows.
+        return False
+    if model.combiner.keeps_rows:
+        # An average moves where no sample reaches too.
         return False
     if model.optimizer.loss_scale_factor is not None:
         # Which Keras divides only tensors by.

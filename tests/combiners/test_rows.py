@@ -261,6 +261,23 @@ def test_training_goes_on_after_loading(make, options, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+def test_rows_are_those_without_loss_scaling():
+    kept = []
+    for scaled in (False, True):
+        trained = model(ExcessMTLCombiner())
+        optimizer = keras.optimizers.SGD(0.05)
+        if scaled:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, 64.0)
+        trained.compile(optimizer, "mse", combiner=ExcessMTLCombiner())
+        trained.train_on_batch(*data())
+        kept.append(array(trained.combiner.kept[0]))
+        updated = weights_of(trained)
+        kept.extend(updated)
+    count = len(kept) // 2
+    for a, b in zip(kept[:count], kept[count:], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
 def test_a_table_of_which_a_batch_reaches_few_rows():
     """What is kept is of all rows."""
     keras.utils.set_random_seed(0)
