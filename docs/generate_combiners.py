@@ -126,6 +126,12 @@ WRAPPERS = {
         "if none was, and no objective is protected.",
         "the kept weights, and where it is in its period",
     ),
+    "MoCo": Wrapper(
+        "a Gramian, and K copies of the balanced variables",
+        "Those of the wrapped combiner, for the averaged gradients; those of "
+        "the step may be others. Weights ≥ 0 stay so.",
+        "the average of each gradient",
+    ),
     "Rescaled": Wrapper(
         "a Gramian, whatever it wraps",
         "The direction stays, and with it that no objective gets worse. The "
@@ -157,6 +163,9 @@ WHEN = {
     "the mean gradient, that is what you want.",
     "EveryN": "A combiner of gradients takes too long, and its logged weights "
     "change slowly.",
+    "ExcessMTLCombiner": "Some labels are noisy, and the losses that they keep "
+    "high should not get more weight; it keeps K copies of the balanced "
+    "variables.",
     "FAMOCombiner": "All losses should fall at the same relative rate and K "
     "backward passes are too many; it reacts over many steps, not in one.",
     "FairGradCombiner": "As Nash-MTL, with a number to set how equal the gains "
@@ -168,6 +177,9 @@ WHEN = {
     "that reaches 0 or is negative.",
     "GradDropCombiner": "Objectives disagree in single coordinates and noise "
     "in the updates does no harm.",
+    "GradNormCombiner": "Some losses fall more slowly than others and their "
+    "gradients are shorter; compare gradients in the last shared layer alone, "
+    "which makes it cheap.",
     "GradVacCombiner": "Objectives are alike, as languages or domains of one "
     "task are, and similar gradients should help each other.",
     "IMTLGCombiner": "Every objective should advance as much per unit of its "
@@ -184,8 +196,12 @@ WHEN = {
     "fused objective; give it one block for each of them.",
     "MeanCombiner": "As the sum, with steps that do not grow with the number "
     "of objectives.",
+    "MoCo": "Batches are small and the direction follows their noise; "
+    "`Smoothed` takes no memory and leaves more of it.",
     "NashMTLCombiner": "Losses have different scales, and each should gain in "
     "every step; decay the learning rate.",
+    "PCDCombiner": "One objective is what you train for, and the others should "
+    "not be left behind altogether.",
     "PCGradCombiner": "You compare with a paper that uses it; from three "
     "objectives on conflicts may remain.",
     "RLWCombiner": "You want a control: what is not better than random weights "

@@ -171,6 +171,7 @@ class BalancedModel(TrainingStep):
         scope = GradientScope(self, balanced_variables, blocks, gradients_at)
         if gradients_at is not None:
             _check_weights_are_needed("gradients_at", gradients_at, combiner)
+            _check_no_rows_are_kept(gradients_at, combiner)
         if scope.blockwise:
             _check_weights_are_needed("blocks", blocks, combiner)
         objective = objectives or self.default_objectives()
@@ -211,7 +212,7 @@ class BalancedModel(TrainingStep):
         self._replicas_agree = False
         if combiner is not None:
             self._compile_loss = CompiledObjectives(
-                objective, combiner, lambda: len(scope.variables()[0])
+                objective, combiner, scope.block_variables
             )
 
     def get_compile_config(self):
@@ -451,6 +452,15 @@ def _check_weights_are_needed(argument, value, combiner):
         raise ValueError(
             f"`{argument}` needs a combiner that gives weights to the "
             f"objectives. Received: {argument}={value!r}, combiner={combiner}"
+        )
+
+
+def _check_no_rows_are_kept(gradients_at, combiner):
+    if combiner is not None and combiner.keeps_rows:
+        raise ValueError(
+            "`gradients_at` compares gradients with respect to the samples of "
+            "a batch, of which a combiner can keep nothing. Received: "
+            f"gradients_at={gradients_at!r}, combiner={combiner}"
         )
 
 

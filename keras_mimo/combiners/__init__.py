@@ -9,11 +9,13 @@ from keras_mimo.combiners.coordinates import CoordinateCombiner
 from keras_mimo.combiners.dualproj import DualProjCombiner
 from keras_mimo.combiners.dwa import DWACombiner
 from keras_mimo.combiners.every_n import EveryN
+from keras_mimo.combiners.excess_mtl import ExcessMTLCombiner
 from keras_mimo.combiners.fairgrad import FairGradCombiner
 from keras_mimo.combiners.famo import FAMOCombiner
 from keras_mimo.combiners.gblending import GBlendingCombiner
 from keras_mimo.combiners.gls import GLSCombiner
 from keras_mimo.combiners.graddrop import GradDropCombiner
+from keras_mimo.combiners.gradnorm import GradNormCombiner
 from keras_mimo.combiners.gradvac import GradVacCombiner
 from keras_mimo.combiners.identifiers import get
 from keras_mimo.combiners.imtlg import IMTLGCombiner
@@ -22,10 +24,13 @@ from keras_mimo.combiners.krum import KrumCombiner
 from keras_mimo.combiners.mgda import MGDACombiner
 from keras_mimo.combiners.mimo import MIMOCombiner
 from keras_mimo.combiners.mmpareto import MMParetoCombiner
+from keras_mimo.combiners.moco import MoCo
 from keras_mimo.combiners.nash_mtl import NashMTLCombiner
+from keras_mimo.combiners.pcd import PCDCombiner
 from keras_mimo.combiners.pcgrad import PCGradCombiner
 from keras_mimo.combiners.rescaled import Rescaled
 from keras_mimo.combiners.rlw import RLWCombiner
+from keras_mimo.combiners.rows import RowCombiner
 from keras_mimo.combiners.smoothed import Smoothed
 from keras_mimo.combiners.stch import STCHCombiner
 from keras_mimo.combiners.trimmed_mean import TrimmedMeanCombiner
@@ -42,11 +47,13 @@ __all__ = [
     "DWACombiner",
     "DualProjCombiner",
     "EveryN",
+    "ExcessMTLCombiner",
     "FAMOCombiner",
     "FairGradCombiner",
     "GBlendingCombiner",
     "GLSCombiner",
     "GradDropCombiner",
+    "GradNormCombiner",
     "GradVacCombiner",
     "IMTLGCombiner",
     "IMTLLCombiner",
@@ -55,10 +62,13 @@ __all__ = [
     "MIMOCombiner",
     "MMParetoCombiner",
     "MeanCombiner",
+    "MoCo",
     "NashMTLCombiner",
+    "PCDCombiner",
     "PCGradCombiner",
     "RLWCombiner",
     "Rescaled",
+    "RowCombiner",
     "STCHCombiner",
     "Smoothed",
     "SumCombiner",

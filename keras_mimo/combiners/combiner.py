@@ -40,6 +40,8 @@ class BalancedGradientCombiner(KeptState):
         min_objectives: The smallest number of objectives that makes sense.
         looks_again: Whether the losses of the batch are computed a second time
             after the update, and given to `after_step()`.
+        keeps_rows: Whether it has state for each coordinate of the gradients,
+            see `RowCombiner`.
         traits: Frozen set of strings: what holds for every Gramian, up to
             rounding and with the default arguments. The tests hold a combiner
             to the traits that it declares. With `d = sum_k weights_k * g_k`:
@@ -75,6 +77,7 @@ class BalancedGradientCombiner(KeptState):
     needs = "losses"
     min_objectives = 2
     looks_again = False
+    keeps_rows = False
     traits = frozenset()
 
     def __init__(self, **kwargs):

@@ -4,13 +4,13 @@ import keras
 from keras import ops
 
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
+from keras_mimo.solvers.adam import adam
 from keras_mimo.utils.arguments import check_number
 from keras_mimo.utils.arguments import check_numbers
 from keras_mimo.utils.arguments import one_each
 
-# Of the released code: the offset of the losses in logarithms, and Adam's.
+# Of the released code: the offset of the losses in logarithms.
 EPSILON = 1e-8
-BETA_1, BETA_2 = 0.9, 0.999
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
@@ -101,13 +101,11 @@ class FAMOCombiner(BalancedGradientCombiner):
         shares = _softmax(ops.convert_to_tensor(self.logits), active)
         slope = shares * (change - ops.sum(shares * change))
         slope = slope + self.decay * self.logits
-        steps = self.steps + 1.0
-        velocity = BETA_1 * self.velocity + (1 - BETA_1) * slope
-        square = BETA_2 * self.square + (1 - BETA_2) * slope * slope
-        mean = velocity / _one_minus_power(BETA_1, steps)
-        size = ops.sqrt(square / _one_minus_power(BETA_2, steps)) + EPSILON
+        step, velocity, square, steps = adam(
+            slope, self.velocity, self.square, self.steps
+        )
         state = [
-            (self.logits, self.logits - self.learning_rate * mean / size),
+            (self.logits, self.logits - self.learning_rate * step),
             (self.velocity, velocity),
             (self.square, square),
             (self.steps, steps),
@@ -133,8 +131,3 @@ class FAMOCombiner(BalancedGradientCombiner):
 def _softmax(scores, active):
     # Not a number if no objective is active, and not used then.
     return ops.softmax(ops.where(active, scores, -math.inf))
-
-
-def _one_minus_power(base, exponents):
-    # Of the difference float32 would keep four digits.
-    return -ops.expm1(exponents * math.log(base))

@@ -12,9 +12,9 @@ class CombinerWrapper(BalancedGradientCombiner):
 
     Raises:
         TypeError: If `combiner` is of another type.
-        ValueError: If `combiner` gives no weights or, at build time, if it has
-            trainable weights, or looks again at the losses and the wrapper
-            needs the Gramian.
+        ValueError: If `combiner` gives no weights, or keeps gradients, or, at
+            build time, if it has trainable weights, or looks again at the
+            losses and the wrapper needs the Gramian.
     """
 
     def __init__(self, combiner, **kwargs):
@@ -29,6 +29,12 @@ class CombinerWrapper(BalancedGradientCombiner):
                 f"{type(self).__name__} changes the weights of a combiner, and "
                 f"{type(combiner).__name__} has none: it treats every "
                 f"coordinate on its own. Received: combiner={combiner}"
+            )
+        if combiner.keeps_rows:
+            raise ValueError(
+                f"{type(self).__name__} changes the weights of a combiner, and "
+                f"does not show it the gradients that {type(combiner).__name__}"
+                f" keeps. Received: combiner={combiner}"
             )
         self.combiner = combiner
         self.min_objectives = combiner.min_objectives

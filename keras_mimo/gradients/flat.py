@@ -91,14 +91,41 @@ class FlatRows:
             for column, restore in self._with_restore()
         ]
 
+    def matrices(self, sizes):
+        """The rows as matrices `(K, P)`, zeros where there is no gradient.
+
+        Args:
+            sizes: List of the size of each variable.
+        """
+        return [
+            ops.stack(
+                [self._whole(column, k, size) for k in range(self._count)]
+            )
+            for column, size in zip(self._columns, sizes, strict=True)
+        ]
+
+    def gradients(self, totals):
+        """Vectors of these sizes as gradients, `None` where none was."""
+        return [
+            restore(_like(total, next(iter(column.values()))))
+            if column
+            else None
+            for total, (column, restore) in zip(
+                totals, self._with_restore(), strict=True
+            )
+        ]
+
+    def _whole(self, column, k, size):
+        if k not in column:
+            return ops.zeros((size,), dtype=self._dtype)
+        return ops.cast(ops.reshape(column[k], (size,)), self._dtype)
+
     def _with_restore(self):
         return zip(self._columns, self._restore, strict=True)
 
     def _combine(self, combine, column):
         total = combine(self._matrix(column), list(column))
-        gradient = next(iter(column.values()))
-        total = ops.reshape(total, ops.shape(gradient))
-        return ops.cast(total, gradient.dtype)
+        return _like(total, next(iter(column.values())))
 
     def _weigh(self, weights, column):
         # A matrix product may round float32 to TF32 on a GPU.
@@ -106,6 +133,10 @@ class FlatRows:
             weights[k] * ops.cast(g, self._dtype) for k, g in column.items()
         )
         return ops.cast(total, next(iter(column.values())).dtype)
+
+
+def _like(total, gradient):
+    return ops.cast(ops.reshape(total, ops.shape(gradient)), gradient.dtype)
 
 
 def _accumulator(gradients):

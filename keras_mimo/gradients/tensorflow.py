@@ -218,6 +218,9 @@ def _keeps_rows(model):
         # Replicas exchange whole gradients. What a combiner makes of the
         # coordinates that no sample reaches, it alone knows.
         return False
+    if model.combiner.keeps_rows:
+        # An average moves where no sample reaches too.
+        return False
     if model.optimizer.loss_scale_factor is not None:
         # Which Keras divides only tensors by.
         return False

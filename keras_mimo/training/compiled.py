@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_mimo import gradients
+from keras_mimo.combiners.rows import row_sizes
 from keras_mimo.solvers import ops
 from keras_mimo.training.replicas import whole_batch
 from keras_mimo.utils._keras import scale_loss_for_distribution
@@ -18,16 +19,16 @@ class CompiledObjectives:
     Args:
         objective: A compiled `keras_mimo.objectives.Objective`.
         combiner: A `keras_mimo.combiners.BalancedGradientCombiner`.
-        count_blocks: Function without arguments that returns the number of
-            blocks of variables for each of which the combiner is solved.
+        blocks: Function without arguments that returns the blocks of variables
+            for each of which the combiner is solved, a list of lists.
     """
 
-    def __init__(self, objective, combiner, count_blocks):
+    def __init__(self, objective, combiner, blocks):
         self.objective = objective
         self.combiner = combiner
         # One for each block, if it has state: the first is `combiner`.
         self.combiners = [combiner]
-        self._count_blocks = count_blocks
+        self._blocks = blocks
         self.built = False
         self.training_metrics = []
         self._tracker = None
@@ -122,20 +123,32 @@ class CompiledObjectives:
 
     def build_combiners(self, names):
         """Creates the state of the combiner, or combiners, for objectives."""
+        blocks = self._blocks()
         if not self.combiner.built:
-            self.combiner.build(names)
+            _build(self.combiner, names, blocks[:1])
         elif list(self.combiner.objective_names) != list(names):
             raise ValueError(
                 f"`combiner` was built for the objectives "
                 f"{self.combiner.objective_names} and can't be used for "
                 f"{names}. Pass a new instance to `compile()`."
             )
+        elif self.combiner.keeps_rows:
+            self._check_sizes(blocks)
         if self.combiner.variables and len(self.combiners) == 1:
             config = self.combiner.get_config()
-            for _ in range(self._count_blocks() - 1):
+            for index in range(1, len(blocks)):
                 copy = type(self.combiner).from_config(config)
-                copy.build(names)
+                _build(copy, names, blocks[index : index + 1])
                 self.combiners.append(copy)
+
+    def _check_sizes(self, blocks):
+        sizes = row_sizes(blocks[0]) if blocks else ()
+        if self.combiner.row_sizes != sizes:
+            raise ValueError(
+                "`combiner` was built for balanced variables of the sizes "
+                f"{self.combiner.row_sizes} and can't be used for those of "
+                f"{sizes}. Pass a new instance to `compile()`."
+            )
 
     def _build(self):
         names = self.objective.names
@@ -148,6 +161,12 @@ class CompiledObjectives:
             self._tracker = MeanTracker(tracked, "weight")
             self.training_metrics.append(self._tracker)
         self.built = True
+
+
+def _build(combiner, names, blocks):
+    if combiner.keeps_rows and blocks:
+        combiner.row_sizes = row_sizes(blocks[0])
+    combiner.build(names)
 
 
 class MeanTracker(keras.metrics.Metric):

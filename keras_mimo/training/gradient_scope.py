@@ -86,6 +86,12 @@ class GradientScope:
             [k for k in range(count) if k not in taken],
         )
 
+    def block_variables(self):
+        """The blocks, each a list of variables."""
+        trainable = self._model.trainable_weights
+        blocks, _ = self.variables()
+        return [[trainable[index] for index in block] for block in blocks]
+
     def layer(self):
         """The layer at whose output gradients are compared."""
         layers = [

@@ -77,10 +77,41 @@ class GradientUpdate:
             self.pullback, self.blocks, self.pullback.keep
         )
         self._check_reach(rows)
+        if self.balanced.combiner.keeps_rows:
+            return self._of_kept_rows(rows)
         weights = self._weights(rows, engine.gramian_of_sums)
         combined = [
             block.weighted_sum(block_weights)
             for block, block_weights in zip(rows, weights, strict=True)
+        ]
+        return [*combined, self._weighted_others(weights)]
+
+    def _of_kept_rows(self, rows):
+        """As `_solved()`, by what the combiners make of the rows."""
+        engine = gradients.engine()
+        shown = []
+        for combiner, block in zip(self.balanced.combiners, rows, strict=True):
+            whole = engine.whole(block.matrices(combiner.row_sizes))
+            active = self.active & ops.convert_to_tensor(block.reached)
+            shown.append(combiner.show([m / self.scale for m in whole], active))
+        weights = self.balanced.weights(
+            self.losses,
+            [sum(engine.gramian(m) for m in seen) for seen, _ in shown],
+            [block.reached for block in rows],
+            self.active,
+        )
+
+        def total(matrix, weights):
+            # A matrix product may round float32 to TF32 on a GPU.
+            weights = ops.cast(weights, matrix.dtype)[:, None]
+            total = ops.sum(weights * matrix, axis=0) * self.scale
+            return scale_loss_for_distribution(total)
+
+        combined = [
+            block.gradients([total(matrix, w) for matrix in weighted])
+            for block, (_, weighted), w in zip(
+                rows, shown, weights, strict=True
+            )
         ]
         return [*combined, self._weighted_others(weights)]
 

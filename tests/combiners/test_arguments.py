@@ -9,13 +9,17 @@ from keras_mimo.combiners import CAGradCombiner
 from keras_mimo.combiners import ConFIGCombiner
 from keras_mimo.combiners import DualProjCombiner
 from keras_mimo.combiners import DWACombiner
+from keras_mimo.combiners import ExcessMTLCombiner
 from keras_mimo.combiners import FairGradCombiner
 from keras_mimo.combiners import FAMOCombiner
+from keras_mimo.combiners import GradNormCombiner
 from keras_mimo.combiners import GradVacCombiner
 from keras_mimo.combiners import IMTLGCombiner
 from keras_mimo.combiners import KrumCombiner
 from keras_mimo.combiners import MMParetoCombiner
+from keras_mimo.combiners import MoCo
 from keras_mimo.combiners import NashMTLCombiner
+from keras_mimo.combiners import PCDCombiner
 from keras_mimo.combiners import PCGradCombiner
 from keras_mimo.combiners import RLWCombiner
 from keras_mimo.combiners import STCHCombiner
@@ -52,12 +56,15 @@ def weights(combiner, active=None, gramian=GRAMIAN):
         ConFIGCombiner(preference=[1, 2, 3]),
         DualProjCombiner(preference=[1, 2, 3]),
         DWACombiner(temperature=1.0),
+        ExcessMTLCombiner(learning_rate=0.1, warmup_steps=3),
         FairGradCombiner(alpha=2.0),
         FAMOCombiner(learning_rate=0.1, decay=0, min_losses={"b": 0.5}),
+        GradNormCombiner(alpha=0.12, learning_rate=0.1),
         GradVacCombiner(beta=0.1, seed=3),
         IMTLGCombiner(name="mine"),
         KrumCombiner(byzantine=0, selected=2),
         NashMTLCombiner(max_norm=None),
+        PCDCombiner(primary="b", tau=0.1, beta=0.9),
         PCGradCombiner(seed=3),
         RLWCombiner(seed=3),
         STCHCombiner(0.2, reference=[0, 1, 2], preference={"a": 1}),
@@ -134,6 +141,8 @@ def test_bad_preferences(cls):
         (CAGradCombiner, {"rescale": 2}, "`rescale`"),
         (DWACombiner, {"temperature": 0}, "`temperature` must be"),
         (DWACombiner, {"temperature": float("nan")}, "`temperature` must be"),
+        (ExcessMTLCombiner, {"learning_rate": -1}, "`learning_rate` must be"),
+        (ExcessMTLCombiner, {"warmup_steps": 0}, "`warmup_steps` must be"),
         (FAMOCombiner, {"decay": -0.1}, "`decay` must be.*decay=-0.1"),
         (FAMOCombiner, {"learning_rate": -1}, "`learning_rate` must be"),
         (FAMOCombiner, {"learning_rate": float("inf")}, "`learning_rate`"),
@@ -141,12 +150,19 @@ def test_bad_preferences(cls):
         (FAMOCombiner, {"min_losses": {"a": -float("inf")}}, "`min_losses`"),
         (FairGradCombiner, {"alpha": 0}, "`alpha` must be"),
         (FairGradCombiner, {"alpha": float("inf")}, "`alpha` must be"),
+        (GradNormCombiner, {"alpha": -1}, "`alpha` must be"),
+        (GradNormCombiner, {"learning_rate": -1}, "`learning_rate` must be"),
         (GradVacCombiner, {"beta": 1.5}, "`beta` must be"),
         (KrumCombiner, {"byzantine": -1}, "`byzantine` must be"),
         (KrumCombiner, {"byzantine": 0.5}, "`byzantine` must be"),
         (KrumCombiner, {"selected": 0}, "`selected` must be"),
+        (MoCo, {"combiner": IMTLGCombiner(), "rate": 0}, "`rate` must be"),
+        (MoCo, {"combiner": IMTLGCombiner(), "rate": 2}, "`rate` must be"),
+        (MoCo, {"combiner": IMTLGCombiner(), "decay": -1}, "`decay` must be"),
         (NashMTLCombiner, {"max_norm": 0}, "`max_norm` must be"),
         (NashMTLCombiner, {"max_norm": float("nan")}, "`max_norm` must be"),
+        (PCDCombiner, {"tau": 1.5}, "`tau` must be"),
+        (PCDCombiner, {"beta": 1}, "`beta` must be"),
         (RLWCombiner, {"seed": "x"}, "`seed` must be"),
         (STCHCombiner, {"smoothing": 0}, "`smoothing` must be.*smoothing=0"),
         (STCHCombiner, {"smoothing": float("inf")}, "`smoothing` must be"),
@@ -162,9 +178,12 @@ def test_bad_arguments(cls, arguments, message):
     "cls, argument",
     [
         (DWACombiner, "temperature"),
+        (ExcessMTLCombiner, "learning_rate"),
         (FAMOCombiner, "decay"),
         (FAMOCombiner, "learning_rate"),
         (FAMOCombiner, "min_losses"),
+        (GradNormCombiner, "alpha"),
+        (GradNormCombiner, "learning_rate"),
         (STCHCombiner, "reference"),
         (STCHCombiner, "smoothing"),
     ],
@@ -184,6 +203,24 @@ def test_numbers_that_do_not_fit_the_objectives(cls, argument):
         cls(**{argument: [1, 2]}).build(NAMES)
     with pytest.raises(ValueError, match=rf"`{argument}`.*have: \['d'\]"):
         cls(**{argument: {"a": 1, "d": 1}}).build(NAMES)
+
+
+def test_pcd_follows_an_objective_of_that_name():
+    with pytest.raises(ValueError, match=r"`primary` must name one.*'d'"):
+        PCDCombiner(primary="d").build(NAMES)
+    orthogonal = weights(PCDCombiner("b", tau=0), gramian=np.diag([4.0, 9, 1]))
+    np.testing.assert_allclose(orthogonal, [0, 1, 0], atol=1e-6)
+
+
+def test_pcd_gives_up_what_can_not_be_done():
+    """The second and third oppose each other; and then the first is 0."""
+    rows = np.array([[1.0, 2], [0, 3], [0, -1]])
+    gramian = rows @ rows.T
+    found = weights(PCDCombiner(tau=0.1), gramian=gramian)
+    np.testing.assert_allclose(found, [1, 0, 0], atol=1e-6)
+    rows[0] = 0
+    found = weights(PCDCombiner(tau=0.1), gramian=rows @ rows.T)
+    np.testing.assert_array_equal(found, 0)
 
 
 def test_mmpareto_of_orthogonal_gradients_is_their_sum():

@@ -27,7 +27,7 @@ def test_by_name(identifier, cls):
     assert combiner is not combiners.get(identifier)
 
 
-ABSTRACT = ("BalancedGradientCombiner", "CoordinateCombiner")
+ABSTRACT = ("BalancedGradientCombiner", "CoordinateCombiner", "RowCombiner")
 
 
 def test_every_combiner_that_needs_no_arguments_has_a_name():
@@ -38,6 +38,7 @@ def test_every_combiner_that_needs_no_arguments_has_a_name():
             needs = public in (
                 "ConstantCombiner",
                 "EveryN",
+                "MoCo",
                 "Rescaled",
                 "Smoothed",
             )

@@ -95,6 +95,9 @@ def build(cls):
     if cls is combiners.KrumCombiner:
         # By default it leaves three of four objectives alone.
         return cls(selected=3)
+    if cls is combiners.MoCo:
+        # Averages of more and more steps lag behind Adam's in so few.
+        return cls(combiners.MGDACombiner(), decay=0)
     if issubclass(cls, CombinerWrapper):
         return cls(combiners.MGDACombiner())
     if "seed" in inspect.signature(cls).parameters:

@@ -17,6 +17,7 @@ from keras_mimo.combiners import KrumCombiner
 from keras_mimo.combiners import MeanCombiner
 from keras_mimo.combiners import MGDACombiner
 from keras_mimo.combiners import NashMTLCombiner
+from keras_mimo.combiners import PCDCombiner
 from keras_mimo.combiners import PCGradCombiner
 from keras_mimo.combiners import UPGradCombiner
 from tests.backends import compiled
@@ -79,6 +80,13 @@ CASES = {
         ),
         (NashMTLCombiner, {}, None, [0.054153, 0.706069, 0.706069]),
         (ConFIGCombiner, {}, None, [0.158809, 2.070607, 2.070607]),
+        # As long as the first, with a cosine to the second that is tau before.
+        (
+            PCDCombiner,
+            {"tau": 0.1},
+            [1.818489, 1.177967],
+            [-0.206158, 2.996456, 2.996456],
+        ),
         # alpha = 1 is Nash-MTL without a limit.
         (
             FairGradCombiner,

@@ -35,7 +35,12 @@ TRAITS = {
     "stateful",
     "trainable",
 }
-NO_COMBINERS = ("BalancedGradientCombiner", "CoordinateCombiner", "get")
+NO_COMBINERS = (
+    "BalancedGradientCombiner",
+    "CoordinateCombiner",
+    "RowCombiner",
+    "get",
+)
 CLASSES = [
     getattr(combiners, name)
     for name in combiners.__all__

@@ -221,6 +221,46 @@ def test_same_update_of_pcgrad(count, monkeypatch):
         assert difference <= 1e-13 * np.linalg.norm(expected)
 
 
+@pytest.mark.parametrize("count", quick([5], [2, 3, 5, 8]))
+@pytest.mark.parametrize("tau", [0.02, 0.5])
+def test_same_update_of_pcd(count, tau):
+    """Over several steps: both keep averages of the lengths."""
+    combiner = combiners.PCDCombiner(tau=tau, beta=0.9)
+    other = aggregation.PCD(tau=tau, beta=0.9, eps=0.0)
+    worst = []
+    for seed in range(6):
+        rows = well_conditioned(count, seed)
+        rows = rows * np.random.default_rng(seed).uniform(0.5, 2, (count, 1))
+        expected = theirs(other, rows)
+        weights = combiner(np.ones(count), rows @ rows.T)
+        update = keras.ops.convert_to_numpy(weights) @ rows
+        # Ours keeps its averages in float32.
+        tolerance = 1e-6 * np.linalg.norm(expected)
+        assert np.linalg.norm(update - expected) <= tolerance
+        worst.append(cosine(rows, rows[0]))
+    # The first gradient alone would not do.
+    assert np.median(worst) < 0
+
+
+@pytest.mark.parametrize("warmup", [1, 3])
+def test_same_weights_of_excess_mtl(warmup):
+    """Without warm-up, theirs has one step that is not divided by the first."""
+    combiner = combiners.ExcessMTLCombiner(0.5, warmup)
+    combiner.row_sizes = (20,)
+    combiner.build(["a", "b", "c"])
+    other = aggregation.ExcessMTLWeighting(0.5, n_warmup_steps=warmup)
+    for seed in range(6):
+        # It adds 1e-7 to squares, of which it takes the root.
+        rows = 1e3 * well_conditioned(3, seed) * [[1], [3], [0.5 + seed]]
+        expected = other(torch.tensor(rows)).numpy()
+        (seen,), _ = combiner.show([rows])
+        gramian = seen @ keras.ops.transpose(seen)
+        found = keras.ops.convert_to_numpy(combiner(np.ones(3), gramian))
+        # Ours keeps its state in float32.
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert np.ptp(expected) > 0.1
+
+
 def test_same_update_of_gradvac():
     """Of two there is one order, so that the averages of cosines agree."""
     combiner = combiners.GradVacCombiner(beta=0.5)

@@ -173,6 +173,7 @@ OTHERS = {
         lambda: modulations.MLB(scale="update"), "mgda"
     ),
     "random": case(lambda: combiners.PCGradCombiner(seed=1)),
+    "rows": case(lambda: combiners.ExcessMTLCombiner(1.0)),
     "coordinates": case(lambda: combiners.GradDropCombiner(seed=1)),
 }
 CASES = {**CORE, **OTHERS}

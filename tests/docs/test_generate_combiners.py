@@ -10,7 +10,7 @@ import pytest
 from keras_mimo import combiners
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "generate_combiners.py"
-BASES = ("BalancedGradientCombiner", "CoordinateCombiner")
+BASES = ("BalancedGradientCombiner", "CoordinateCombiner", "RowCombiner")
 PUBLIC = [n for n in combiners.__all__ if n != "get" and n not in BASES]
 
 
