@@ -22,18 +22,14 @@ class Model:
 
     Args:
         parameters: Number of trainable parameters, all `float32`.
-        variables: Number of trainable variables.
         objectives: Number of objectives.
         balanced: Number of the parameters over which a Gramian is taken, with
             `balanced_variables`.
-        balanced_count: Number of the variables that these are in.
     """
 
     parameters: int
-    variables: int
     objectives: int
     balanced: int
-    balanced_count: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,15 +62,15 @@ def losses(model):
 
 
 def gramian(model):
-    """And a row for each objective, in one message for each variable."""
+    """And a row for each objective, in one message."""
     size = FLOAT * model.objectives * model.parameters
-    return losses(model) + Traffic(size, model.variables)
+    return losses(model) + Traffic(size, 1)
 
 
 def part(model):
     """The same for the balanced variables alone."""
     size = FLOAT * model.objectives * model.balanced
-    return losses(model) + Traffic(size, model.balanced_count)
+    return losses(model) + Traffic(size, 1)
 
 
 def at_layer(model):
@@ -132,24 +128,20 @@ def main(arguments=None):
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--parameters", type=float, default=25.6e6)
-    parser.add_argument("--variables", type=int, default=160)
     parser.add_argument("--objectives", type=int, default=4)
     parser.add_argument("--balanced", type=float, default=1e6)
-    parser.add_argument("--balanced-count", type=int, default=1)
     parser.add_argument("--replicas", type=int, nargs="+", default=[8, 1024])
     parser.add_argument("--bandwidth", type=float, default=12.5e9)
     parser.add_argument("--latency", type=float, default=1e-5)
     given = parser.parse_args(arguments)
     model = Model(
         parameters=int(given.parameters),
-        variables=given.variables,
         objectives=given.objectives,
         balanced=int(given.balanced),
-        balanced_count=given.balanced_count,
     )
     print(
-        f"By calculation: {model.parameters / 1e6:g} million parameters in "
-        f"{model.variables} variables, {model.objectives} objectives, "
+        f"By calculation: {model.parameters / 1e6:g} million parameters, "
+        f"{model.objectives} objectives, "
         f"{model.balanced / 1e6:g} million parameters balanced, "
         f"{given.bandwidth / 1e9:g} GB/s, {1e6 * given.latency:g} us per hop"
     )

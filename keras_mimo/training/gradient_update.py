@@ -73,12 +73,14 @@ class GradientUpdate:
             rows = self._rows_at_representation()
             weights = self._weights([rows], engine.gramian_of_samples)
             return self._weighted(weights)
+        if self.balanced.combiner.keeps_rows:
+            rows = gradients.block_rows(self.pullback, self.blocks)
+            self._check_reach(rows)
+            return self._of_kept_rows(rows)
         rows = gradients.block_rows(
             self.pullback, self.blocks, self.pullback.keep
         )
         self._check_reach(rows)
-        if self.balanced.combiner.keeps_rows:
-            return self._of_kept_rows(rows)
         weights = self._weights(rows, engine.gramian_of_sums)
         combined = [
             block.weighted_sum(block_weights)

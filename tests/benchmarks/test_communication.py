@@ -18,10 +18,8 @@ def described(model, objectives):
     sizes = [math.prod(v.shape) for v in model.trainable_weights]
     return communication.Model(
         parameters=sum(sizes),
-        variables=len(sizes),
         objectives=objectives,
         balanced=sizes[0],
-        balanced_count=1,
     )
 
 
