@@ -28,7 +28,7 @@ DEMO_STAMPS = $(patsubst %,$(VENV)/.backend-%,$(sort $(KERAS_BACKEND) \
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: help demo test test-all mutate lint format types bench bench-data docs \
-	site check-site dist install clean
+	site check-site dist check-dist install clean
 # Two pip runs must not meet in one environment.
 .NOTPARALLEL:
 # The stamps of the backends are made by a pattern: keep them.
@@ -105,6 +105,12 @@ dist: $(VENV)/.dist ## build a wheel, dist/, and check what is in it
 	rm -rf build dist
 	$(BIN)/python -m build --wheel
 	$(BIN)/python tests/release/check_wheel.py dist/*.whl
+
+check-dist: dist ## install it beside each of BACKENDS alone, and train there
+	@set -e; for backend in $(BACKENDS); do \
+		$(BIN)/python tests/release/install_alone.py dist/*.whl \
+			--backend $$backend; \
+	done
 
 install: $(VENV)/.test $(BACKEND_STAMPS) ## install what the tests need, and no more
 
