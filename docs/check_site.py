@@ -31,10 +31,12 @@ ROOT = Path(__file__).parents[1]
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
 SEARCHES = ("modality", "OGM", "missing")
+# How long results may take to show.
+SEARCH_MS = 10_000
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 
-# What is wide may be scrolled by itself, as tables and code are: an element
-# that runs out of the page is a fault only where no box around it scrolls.
+# What is wide may be scrolled by itself, as tables and code are: text that runs
+# out of the page is a fault only where no box around it scrolls.
 FAULTS = """() => {
   const width = document.documentElement.clientWidth;
   const faults = [];
@@ -42,21 +44,23 @@ FAULTS = """() => {
     faults.push(`scrolls sideways: ${document.documentElement.scrollWidth}`
       + ` pixels in ${width}`);
   const scrolls = element => {
-    for (let box = element; box; box = box.parentElement)
-      if (getComputedStyle(box).overflowX != "visible"
-          && box != document.body && box != document.documentElement)
+    for (let box = element; box != document.body; box = box.parentElement)
+      if (["auto", "scroll"].includes(getComputedStyle(box).overflowX))
         return true;
     return false;
   };
   const main = document.querySelector(".md-content");
-  for (const element of main ? main.querySelectorAll("*") : []) {
-    const text = [...element.childNodes].some(
-      n => n.nodeType == Node.TEXT_NODE && n.textContent.trim());
-    const box = element.getBoundingClientRect();
-    if (text && box.width && (box.right > width + 1 || box.left < -1)
-        && !scrolls(element))
+  const texts = document.createTreeWalker(main, NodeFilter.SHOW_TEXT);
+  const range = document.createRange();
+  while (texts.nextNode()) {
+    const text = texts.currentNode;
+    range.selectNodeContents(text);
+    const box = range.getBoundingClientRect();
+    if (text.textContent.trim() && box.width
+        && (box.right > width + 1 || box.left < -1)
+        && !scrolls(text.parentElement))
       faults.push("text runs out of the page: "
-        + element.textContent.trim().slice(0, 60));
+        + text.textContent.trim().slice(0, 60));
   }
   for (const image of document.images)
     if (!image.complete || !image.naturalWidth)
@@ -118,7 +122,7 @@ def search(context, address, word):
     page.keyboard.type(word)
     results = page.locator(".md-search-result__item")
     with contextlib.suppress(sync_api.TimeoutError):
-        results.first.wait_for(timeout=10_000)
+        results.first.wait_for(timeout=SEARCH_MS)
     count = results.count()
     page.close()
     return count

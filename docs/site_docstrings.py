@@ -5,6 +5,7 @@ They stay as they are: this is for the site alone, which `mkdocs.yml` tells.
 
 import html
 import re
+from textwrap import dedent
 
 import griffe
 
@@ -58,7 +59,7 @@ def prepare(text):
     end = first.start() if first else len(text)
     head, rest = text[:end], text[end:]
     head = CODE_PARAGRAPH.sub(lambda m: formula_to_html(m[1]), head)
-    head = INDENTED.sub(lambda m: formula_to_html(m[1]) + "\n", head)
+    head = INDENTED.sub(lambda m: formula_to_html(dedent(m[1])) + "\n", head)
     rest = re.sub(
         r"^Call arguments:$", "Args: Call arguments", rest, flags=re.M
     )
