@@ -87,7 +87,11 @@ def page_name(module_name):
 
 
 def reference_page(module_name, module):
-    lines = [f"# {module_name}", "", module.docstring.value, ""]
+    lines = [f"# {module_name}", ""]
+    if module.docstring:
+        lines += [module.docstring.value, ""]
+    else:
+        log.warning("%s is public and has no docstring", module_name)
     elsewhere = []
     for name, found in public_names(module).items():
         full = f"{module_name}.{name}"
