@@ -27,7 +27,8 @@ DEMO_STAMPS = $(patsubst %,$(VENV)/.backend-%,$(sort $(KERAS_BACKEND) \
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-all mutate lint format bench bench-data docs install clean
+.PHONY: help demo test test-all mutate lint format types bench bench-data docs \
+	site check-site dist check-dist install clean
 # Two pip runs must not meet in one environment.
 .NOTPARALLEL:
 # The stamps of the backends are made by a pattern: keep them.
@@ -75,6 +76,9 @@ format: $(VENV)/.lint ## repair style and format where that is safe
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+types: $(VENV)/.types ## check types: the package, and how its public API is used
+	$(BIN)/mypy
+
 bench: $(VENV)/.test $(VENV)/.examples $(BACKEND_STAMPS) ## measure the cost of a step on each of BACKENDS, and beside TorchJD
 	@set -e; for backend in $(BACKENDS); do \
 		echo "== step cost on $$backend"; \
@@ -91,14 +95,31 @@ bench-data: $(VENV)/.created ## fetch the open data sets of the benchmarks (need
 docs: $(VENV)/.examples $(VENV)/.backend-$(KERAS_BACKEND) ## write the tables of docs/combiners.md (ARGS=--check)
 	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python docs/generate_combiners.py $(ARGS)
 
+site: $(VENV)/.docs ## build the site: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build $(ARGS)
+
+check-site: site ## look at every page of it in a browser, and keep pictures
+	$(BIN)/python docs/check_site.py
+
+dist: $(VENV)/.dist ## build a wheel, dist/, and check what is in it
+	rm -rf build dist
+	$(BIN)/python -m build --wheel
+	$(BIN)/python tests/release/check_wheel.py dist/*.whl
+
+check-dist: dist ## install it beside each of BACKENDS alone, and train there
+	@set -e; for backend in $(BACKENDS); do \
+		$(BIN)/python tests/release/install_alone.py dist/*.whl \
+			--backend $$backend; \
+	done
+
 install: $(VENV)/.test $(BACKEND_STAMPS) ## install what the tests need, and no more
 
 clean: ## remove .venv and all that was built or cached
-	rm -rf $(VENV) build dist *.egg-info served_model \
+	rm -rf $(VENV) build dist site site_screenshots *.egg-info served_model \
 		quickstart_output step_cost_*.json long_tail_output \
 		image_text_output image_sound_output crema_d_output \
 		long_tail_results.json benchmarks/data
-	rm -rf .hypothesis .pytest_cache .ruff_cache
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:
@@ -109,6 +130,18 @@ $(VENV)/.created:
 
 $(VENV)/.lint: requirements-test.txt | $(VENV)/.created
 	$(INSTALL) ruff
+	@touch $@
+
+$(VENV)/.types: requirements-test.txt | $(VENV)/.created
+	$(INSTALL) mypy
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml requirements-test.txt | $(VENV)/.created
+	$(INSTALL) -e '.[docs]'
+	@touch $@
+
+$(VENV)/.dist: requirements-test.txt | $(VENV)/.created
+	$(INSTALL) build 'readme_renderer[md]'
 	@touch $@
 
 $(VENV)/.examples: pyproject.toml requirements-test.txt | $(VENV)/.created

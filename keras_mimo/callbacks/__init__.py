@@ -1,3 +1,5 @@
+"""Callbacks for `fit()`: what acts between batches and epochs."""
+
 from keras_mimo.callbacks.backup import Backup
 from keras_mimo.callbacks.balance_monitor import BalanceMonitor
 from keras_mimo.callbacks.deferred_reweighting import DeferredReweighting

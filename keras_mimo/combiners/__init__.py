@@ -1,3 +1,5 @@
+"""Combiners: how losses and gradients become one update."""
+
 from keras_mimo.combiners.aligned_mtl import AlignedMTLCombiner
 from keras_mimo.combiners.cagrad import CAGradCombiner
 from keras_mimo.combiners.combiner import BalancedGradientCombiner

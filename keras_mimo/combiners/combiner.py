@@ -78,7 +78,7 @@ class BalancedGradientCombiner(KeptState):
     min_objectives = 2
     looks_again = False
     keeps_rows = False
-    traits = frozenset()
+    traits: frozenset[str] = frozenset()
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

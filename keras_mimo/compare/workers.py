@@ -98,7 +98,7 @@ def _pickled(setup, tasks):
         ) from error
 
 
-_SETUP = []
+_SETUP: list = []
 
 
 def _start(blob, policy):

@@ -8,6 +8,7 @@ from keras_mimo.datasets import pictures
 from keras_mimo.datasets import sound
 
 CREMA_D_CLASSES = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
+"""The emotions of `load_crema_d`, in the order of its labels."""
 _RATE = 22050
 _SECONDS = 3
 

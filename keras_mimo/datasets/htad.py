@@ -18,6 +18,7 @@ HTAD_CLASSES = (
     "wash_hands",
     "watch_tv",
 )
+"""The activities of `load_htad`, in the order of its labels."""
 
 _FILE = "data/htad.csv"
 _COMMAND = "pip download --no-deps multiviewstacking"

@@ -5,7 +5,6 @@ from keras_mimo.datasets.mm_imdb_raw import load_raw
 from keras_mimo.datasets.samples import Samples
 from keras_mimo.utils.arguments import check_units
 
-# From the most to the least frequent.
 MM_IMDB_GENRES = (
     "Drama",
     "Comedy",
@@ -31,6 +30,7 @@ MM_IMDB_GENRES = (
     "Short",
     "Film-Noir",
 )
+"""The genres of `load_mm_imdb`, from the most to the least frequent."""
 
 _SIZE = (256, 160)
 

@@ -120,7 +120,7 @@ def _read_shape(file, path):
 
 
 class _Dtype:
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, code, *_):
         if not _PLAIN_DTYPE.fullmatch(code):
@@ -132,7 +132,7 @@ class _Dtype:
 
 
 class _Array:
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
     # How its axes were moved before it was written.
     axes = None
 
@@ -188,7 +188,7 @@ class _Global:
     """What a name in the file stands for: callable, closed to changes."""
 
     __slots__ = ("call",)
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, call):
         self.call = call

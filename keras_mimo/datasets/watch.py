@@ -7,6 +7,7 @@ import numpy as np
 from keras_mimo.datasets.safe_numpy import load_object_array
 
 WATCH_CLASSES = ("PEN", "ABD", "FEL", "IR", "ER", "TRAP", "ROW")
+"""The exercises of `load_watch`, in the order of its labels."""
 
 _LENGTH = 100
 _STEP = 50

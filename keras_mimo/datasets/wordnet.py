@@ -4,7 +4,6 @@ import numpy as np
 
 _DEBIAN = Path("/usr/share/wordnet/data.noun")
 
-# The lexicographer files 03 to 28 of WordNet: lexnames(5WN).
 WORDNET_CLASSES = (
     "Tops",
     "act",
@@ -33,6 +32,7 @@ WORDNET_CLASSES = (
     "substance",
     "time",
 )
+"""The lexicographer files 03 to 28 of WordNet: lexnames(5WN)."""
 
 
 def load_wordnet_nouns(path=None):

@@ -1,3 +1,5 @@
+"""What each modality contributes to a trained model."""
+
 from keras_mimo.diagnostics.contributions import Contributions
 from keras_mimo.diagnostics.contributions import contributions
 from keras_mimo.diagnostics.report import ModalityReport

@@ -1,3 +1,5 @@
+"""Classes into groups, by the gradients of their losses."""
+
 from keras_mimo.grouping.affinity import class_affinity
 from keras_mimo.grouping.class_gradients import class_gramian
 from keras_mimo.grouping.clusters import spectral_groups

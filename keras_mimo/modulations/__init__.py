@@ -1,3 +1,5 @@
+"""Modulations: one factor for the encoder of each modality."""
+
 from keras_mimo.modulations.agm import AGM
 from keras_mimo.modulations.identifiers import get
 from keras_mimo.modulations.identifiers import names

@@ -1,3 +1,5 @@
+"""Objectives: what is balanced, as K losses of a batch."""
+
 from keras_mimo.objectives.class_groups import ClassGroups
 from keras_mimo.objectives.modalities import Modalities
 from keras_mimo.objectives.objective import Objective
