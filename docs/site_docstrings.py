@@ -22,7 +22,7 @@ GREEK = {
 }
 SIGNS = {"<=": "≤", ">=": "≥", "*": "·", "-": "−"}
 NAME = r"[A-Za-z]\w*"
-TOKEN = re.compile(rf"{NAME}|<=|>=|\S|\s+")
+TOKEN = re.compile(rf"\^\w+|{NAME}|<=|>=|\S|\s+")
 COSTS = {
     "losses": "that of a plain one: one forward and one backward pass.",
     "gramian": "one forward pass and K backward passes, for the Gramian.",
@@ -37,19 +37,22 @@ def name_to_html(name):
     """A name: letters are variables and slope, words stand upright."""
     base, _, index = name.partition("_")
     text = GREEK.get(base, base)
-    if len(text) == 1 and text != GREEK["sum"]:
+    if len(text) == 1 and text.isalpha():
         text = f"<i>{text}</i>"
     return f"{text}<sub>{index}</sub>" if index else text
 
 
+def token_to_html(token):
+    if token.startswith("^"):
+        return f"<sup>{name_to_html(token[1:])}</sup>"
+    if re.fullmatch(NAME, token):
+        return name_to_html(token)
+    return html.escape(SIGNS.get(token, token))
+
+
 def formula_to_html(text):
     """Our plain formulas, set: indices below, Greek letters, signs."""
-    parts = [
-        name_to_html(token)
-        if re.fullmatch(NAME, token)
-        else html.escape(SIGNS.get(token, token))
-        for token in TOKEN.findall(text)
-    ]
+    parts = [token_to_html(token) for token in TOKEN.findall(text)]
     return f'<p class="formula">{"".join(parts).strip()}</p>\n'
 
 

@@ -2,6 +2,7 @@ import contextlib
 import functools
 import inspect
 import warnings
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import keras
@@ -386,7 +387,7 @@ class BalancedModel(TrainingStep):
         ]
 
     # The arguments of `fit()`, while it is running.
-    _given_to_fit = MappingProxyType({})
+    _given_to_fit: Mapping = MappingProxyType({})
 
     # Weights and conflict exist in training only; evaluation leaves them alone.
     _evaluates = False

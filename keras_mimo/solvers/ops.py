@@ -32,7 +32,7 @@ def in_numpy(function, arrays):
 
 
 # No functools.cache: the compiler of PyTorch warns of it.
-_names = {}
+_names: dict = {}
 
 
 def dtype_name(dtype):

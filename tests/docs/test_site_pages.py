@@ -60,10 +60,12 @@ def test_home(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_several_sensors(capsys):
+def test_several_sensors(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     history = run("guides/several_sensors.md", given())["history"].history
     assert {"fused_accuracy", "val_gyro_accuracy"} <= set(history)
-    assert "'accel': " in capsys.readouterr().out
+    assert "accel" in capsys.readouterr().out
+    assert (tmp_path / "report.html").exists()
 
 
 @pytest.mark.slow

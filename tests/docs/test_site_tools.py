@@ -49,10 +49,10 @@ def check_site():
 
 def test_formulas(docstrings):
     assert docstrings.formula_to_html(
-        "F = sum_k rho_k * exp(-s_k) >= penalty"
+        "F = sum_k rho_k * exp(-s_k)^2 >= penalty"
     ) == (
         '<p class="formula"><i>F</i> = ∑<sub>k</sub> <i>ρ</i><sub>k</sub> · '
-        "exp(−<i>s</i><sub>k</sub>) ≥ penalty</p>\n"
+        "exp(−<i>s</i><sub>k</sub>)<sup>2</sup> ≥ penalty</p>\n"
     )
 
 
