@@ -53,8 +53,10 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator
 from matplotlib.ticker import ScalarFormatter
 
-# Krum is left out: it tells outliers from a majority, of four objectives or
-# more.
+# Left out: Krum tells outliers from a majority, of four objectives or more;
+# GBlending weighs by what a callback measures; ExcessMTL and MoCo keep rows of
+# a model's variables, which the paths have none of; GradNorm and PCD came after
+# the picture.
 FAMILIES = {
     "losses only": (
         combiners.SumCombiner,
