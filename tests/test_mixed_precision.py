@@ -70,6 +70,7 @@ def test_as_accurate_as_float32(combiner):
             assert accuracy[output] > exact[output] - 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 @pytest.mark.parametrize("policy", ["float32", *HALF])
 def test_weights_do_not_depend_on_the_scale_of_the_losses(policy, scale):

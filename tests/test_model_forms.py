@@ -11,6 +11,9 @@ from keras import ops
 import keras_mimo
 from keras_mimo import BalancedModel
 
+# Each compiles models of its own.
+pytestmark = pytest.mark.slow
+
 MRO = BalancedModel.__mro__
 # None, and one that needs losses only, weights, and all of the gradients.
 COMBINERS = [None, "sum", "mgda", "graddrop"]

@@ -9,6 +9,9 @@ import keras_mimo
 from keras_mimo.callbacks import RegroupClasses
 from keras_mimo.objectives import ClassGroups
 
+# Each compiles models of its own.
+pytestmark = pytest.mark.slow
+
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 OPTIONS = dict(batch_size=32, shuffle=False, verbose=0)
 

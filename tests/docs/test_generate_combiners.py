@@ -39,6 +39,7 @@ def test_the_page_is_up_to_date(script):
     assert script.main(["--check"]) == 0, "run `make docs`"
 
 
+@pytest.mark.slow
 def test_check_tells_a_page_that_differs(script, tmp_path, monkeypatch, capsys):
     page = tmp_path / "combiners.md"
     text = script.PAGE.read_text("utf-8")

@@ -6,6 +6,9 @@ from keras import ops
 
 import keras_mimo
 
+# Each compiles models of its own.
+pytestmark = pytest.mark.slow
+
 CLASSES = 3
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

@@ -30,6 +30,7 @@ def test_silence():
     np.testing.assert_allclose(silence, np.log(1e-7), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_three_seconds_are_those_of_crema_d():
     encoder = ResNet18((257, 188), channels=1, filters=2)
     assert spectrogram(66150).output_shape == (None, 257, 188, 1)

@@ -131,6 +131,7 @@ def test_heads_of_mlb_are_scaled_too():
     assert of("noise_head", scaled)
 
 
+@pytest.mark.slow
 def test_noise_has_the_deviation_of_the_gradient():
     def changes(noise):
         keras.utils.set_random_seed(1)
@@ -187,6 +188,7 @@ def test_parts_of_agm_are_the_fused_logits_together():
     assert np.abs(apart[0] - apart[1]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_the_first_step_of_agm_is_one_without():
     # There is no past to compare with.
     plain, first = moved(model()), moved(model("agm"))
@@ -269,6 +271,7 @@ def test_mslr_needs_validation():
         made.fit(X, Y, epochs=1, verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", quick(["agm"], ["agm", "mses", "mslr"]))
 def test_a_saved_run_goes_on_as_if_it_had_not_stopped(kind, tmp_path):
     def fit(made, first, last):
@@ -297,6 +300,7 @@ def test_a_saved_run_goes_on_as_if_it_had_not_stopped(kind, tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_batch_without_a_modality_is_left_alone():
     def missing(encoders, num_classes):
         return keras_mimo.late_fusion(encoders, num_classes, missing=True)
@@ -330,6 +334,7 @@ class Keeper(modulations.Modulation):
         return scores
 
 
+@pytest.mark.slow
 def test_multilabel_scores():
     keras.utils.set_random_seed(1)
     made = keras_mimo.late_fusion({"clear": encoder(), "noise": encoder()}, 3)
@@ -408,6 +413,7 @@ def test_mixed_precision(policy):
     assert all(np.isfinite(v).all() for v in values(made).values())
 
 
+@pytest.mark.slow
 def test_tables_keep_their_rows():
     tokens = np.random.default_rng(0).integers(1, 9, (48, 4))
 

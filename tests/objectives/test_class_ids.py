@@ -115,6 +115,7 @@ def test_a_class_that_the_loss_ignores():
         fit(model_of(loss=loss), [0, -1, -2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "missing, labels",
     [(-1, [0, -1]), ({"kind": 9}, [0, 9]), (NAN, [0.0, NAN])],

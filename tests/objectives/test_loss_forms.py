@@ -10,6 +10,9 @@ import keras_mimo
 from keras_mimo import BalancedModel
 from keras_mimo import objectives
 
+# Each compiles models of its own.
+pytestmark = pytest.mark.slow
+
 register = keras.saving.register_keras_serializable(package="loss_forms")
 
 

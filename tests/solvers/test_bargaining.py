@@ -78,6 +78,7 @@ def test_relative_residual_in_float64(count):
                 np.testing.assert_allclose(improvements, 1 / weights, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exponent", [0.5, 1.0])
 def test_solves_to_the_precision_of_float32(exponent):
     """The update is off by what rounding the Gramian once more may move it.

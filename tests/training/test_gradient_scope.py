@@ -242,6 +242,7 @@ def test_gradients_at_a_representation(eager, rows):
         np.testing.assert_allclose(step[path], expected, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -11,6 +11,9 @@ from keras import ops
 import keras_mimo
 from keras_mimo import combiners
 
+# Each compiles models of its own.
+pytestmark = pytest.mark.slow
+
 SAMPLES = 32
 
 

@@ -9,6 +9,9 @@ import keras_mimo
 from keras_mimo.objectives import ClassGroups
 from keras_mimo.objectives import Outputs
 
+# Each compiles models of its own.
+pytestmark = pytest.mark.slow
+
 CLASSES = 4
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 FIT = dict(batch_size=16, verbose=0)
