@@ -310,12 +310,16 @@ class BalancedModel(TrainingStep):
             self._check_labels(validation[1])
         callbacks = given.arguments.get("callbacks")
         given.arguments["callbacks"] = with_epoch_end(callbacks, self)
+        outer = self._given_to_fit
         # Not tracked: it holds no layers, and is gone after the call.
         object.__setattr__(self, "_given_to_fit", given.arguments)
         try:
             return super().fit(*given.args, **given.kwargs)
         finally:
+            # A callback may call `fit()` in `fit()`.
             object.__delattr__(self, "_given_to_fit")
+            if outer:
+                object.__setattr__(self, "_given_to_fit", outer)
 
     @functools.wraps(keras.Model.train_on_batch)
     def train_on_batch(self, x, y=None, *args, **kwargs):
