@@ -357,8 +357,6 @@ class BalancedModel(TrainingStep):
 
     @property
     def trainable_weights(self):
-        if self._weights_in_step is not None:
-            return list(self._weights_in_step)
         weights = super().trainable_weights
         if self.combiner is None or not self.trainable:
             return weights

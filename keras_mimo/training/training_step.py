@@ -95,18 +95,6 @@ class TrainingStep(keras.Model):
         return step(*args)
 
     def _balanced_step(self, *args):
-        # Several ask for them in a step, and Keras looks through all layers.
-        known = self.trainable_weights if self.built else None
-        object.__setattr__(self, "_weights_in_step", known)
-        try:
-            return self._step_of_combiner(*args)
-        finally:
-            object.__setattr__(self, "_weights_in_step", None)
-
-    # The trainable weights, while a built model makes a step.
-    _weights_in_step = None
-
-    def _step_of_combiner(self, *args):
         check_objective(self.objectives)
         engine = gradients.engine()
         if not self.trainable_weights:
