@@ -117,7 +117,7 @@ install: $(VENV)/.test $(BACKEND_STAMPS) ## install what the tests need, and no 
 clean: ## remove .venv and all that was built or cached
 	rm -rf $(VENV) build dist site site_screenshots *.egg-info served_model \
 		quickstart_output step_cost_*.json long_tail_output \
-		image_text_output image_sound_output crema_d_output \
+		image_text_output image_sound_output crema_d_output multimodal_runs \
 		long_tail_results.json benchmarks/data
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
