@@ -106,6 +106,8 @@ class MSES(Modulation):
         }
 
     def on_epoch_end(self, epoch, logs, encoders):
+        if not ops.convert_to_numpy(self.acts()):
+            return
         now = np.array(of_modalities(self, logs, self.metric))
         before, best, waited, factors = (
             ops.convert_to_numpy(v)

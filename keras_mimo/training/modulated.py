@@ -101,8 +101,9 @@ class ModulatedStep:
         """
         modulation = self.modulation
         by_batch = modulation is not None and modulation.by_batch
-        if self._true_class is None:
+        if modulation is not None and not by_batch:
             self._tracker.update_state(modulation.acting_factors(), 1)
+        if self._true_class is None:
             return y_pred
         y = self._model.objectives.targets(y, y_pred)
         own = {modality: y_pred[modality] for modality in self.modalities}

@@ -184,6 +184,12 @@ def test_bad_inputs():
         OnTheFlyDropout()(np.ones((2, 3), "float32"))
 
 
+class ByEpoch(keras_mimo.modulations.Modulation):
+    """Its factors stay, and no batch is scored for it."""
+
+    by_batch = False
+
+
 def test_a_training_step_scores_the_modalities():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 32)
@@ -206,9 +212,11 @@ def test_a_training_step_scores_the_modalities():
         keras.optimizers.SGD(0.0),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         combiner="sum",
+        modulation=ByEpoch(),
     )
     logits = model.predict(x, verbose=0)
-    model.fit(x, y, batch_size=32, epochs=1, verbose=0)
+    logs = model.fit(x, y, batch_size=32, epochs=1, verbose=0).history
+    assert logs["clear_factor"] == logs["noise_factor"] == [1.0]
     (layer,) = [
         found
         for found in model._flatten_layers()

@@ -102,6 +102,19 @@ def test_mses_stops_where_the_smoothed_loss_has_no_new_minimum():
     )
 
 
+def test_mses_counts_no_epochs_before_it_starts():
+    mses = modulations.MSES(patience=1, start=2)
+    mses.build(["a", "b"], {"a": [], "b": []})
+    for epoch, loss in enumerate([1.0, 2.0, 3.0]):
+        mses.on_epoch_begin(epoch)
+        after = epoch_end(mses, epoch, (loss, loss), "loss")
+    np.testing.assert_array_equal(after, [1, 1])
+    mses.on_epoch_begin(3)
+    np.testing.assert_array_equal(
+        epoch_end(mses, 3, (4.0, 0.0), "loss"), [0, 1]
+    )
+
+
 BY_BATCH = ["ogm", "mlb"]
 
 
