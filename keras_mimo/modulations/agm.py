@@ -59,6 +59,9 @@ class AGM(Modulation):
       Gradient Modulation](https://arxiv.org/abs/2308.07686)
     """
 
+    # Factors act where the parts meet.
+    on_encoders = False
+
     def __init__(self, alpha=1.5, cap=None, start=0, stop=None, **kwargs):
         super().__init__(start, stop, **kwargs)
         self.alpha = check_number("alpha", alpha)
@@ -118,10 +121,6 @@ class AGM(Modulation):
             moving = part - ops.stop_gradient(part)
             modulated = modulated + moving * ops.cast(factors[m], part.dtype)
         return {**y_pred, "fused": modulated}
-
-    def modulate_gradient(self, gradient, factor):
-        # They have been scaled where the parts meet.
-        return gradient
 
     def get_config(self):
         config = super().get_config()

@@ -44,6 +44,8 @@ class Modulation(KeptState):
 
     Attributes:
         by_batch: Whether factors come from the scores of every batch.
+        on_encoders: Whether factors act on encoders, which each modality must
+            then have. If not, `modulate_outputs()` applies them.
         on_heads: Whether factors also act on the layers between the features of
             a modality and where modalities meet, such as the heads of
             `late_fusion(fusion="sum")`.
@@ -64,6 +66,7 @@ class Modulation(KeptState):
     """
 
     by_batch = True
+    on_encoders = True
     on_heads = False
 
     def __init__(self, start=0, stop=None, scale="gradient", **kwargs):

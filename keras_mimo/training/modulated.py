@@ -58,7 +58,7 @@ class ModulatedStep:
     def _build(self, modulation):
         encoders = self.encoders()
         missing = [m for m in self.modalities if not encoders.get(m)]
-        if missing:
+        if missing and modulation.on_encoders:
             raise ValueError(
                 "`modulation` needs an encoder of its own, with trainable "
                 "variables, for each modality. Received: a model in which "
@@ -132,7 +132,7 @@ class ModulatedStep:
         Returns:
             List like `gradients`.
         """
-        if self.modulation is None:
+        if self.modulation is None or not self.modulation.on_encoders:
             return gradients
         on_gradient = self.modulation.scale == "gradient"
         return [

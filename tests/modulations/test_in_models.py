@@ -196,6 +196,22 @@ def test_the_first_step_of_agm_is_one_without():
         np.testing.assert_allclose(first[path], change, rtol=1e-4, atol=1e-6)
 
 
+def test_agm_takes_a_network_without_encoders_apart():
+    def early(encoders, num_classes):
+        inputs = {name: keras.Input((6,), name=name) for name in X}
+        joined = keras.layers.Concatenate()(list(inputs.values()))
+        hidden = keras.layers.Dense(8, activation="tanh")(joined)
+        outputs = keras.layers.Dense(num_classes)(hidden)
+        return keras_mimo.mask_modalities(keras.Model(inputs, outputs))
+
+    made = model("agm", build=early)
+    assert made.modality_inputs == {"clear": {"clear"}, "noise": {"noise"}}
+    moved(made, steps=2)
+    assert (np.array(made.modulation.factors) != 1).all()
+    with pytest.raises(ValueError, match="an encoder of its own"):
+        model("ogm", build=early)
+
+
 def test_agm_keeps_no_statistics_of_inputs_with_zeros():
     def normalized(encoders, num_classes):
         encoders = {
