@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-import io
+import json
 import os
 import tempfile
 import time
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 # Another number when loaders decode in another way: old entries are not found.
-_FORMAT = 1
+_FORMAT = 2
 # Seconds after which a file that is not complete was left by a killed process.
 _ABANDONED = 3600
 
@@ -20,7 +20,9 @@ _ABANDONED = 3600
 class DecodeCache:
     """Arrays on disk, each made of source files once.
 
-    An entry is a `.npy` file, followed by its checksum. It is written to
+    An entry is a line with dtype and shape, the array's bytes and a checksum.
+    (Not a `.npy` file: NumPy reads its header with `ast`, which fails now and
+    then where several threads use it, CPython issue 106905.) It is written to
     another name and then renamed: any number of processes may share a folder,
     and be killed. An entry that is damaged, or of a source file whose size or
     time has changed since, is made anew.
@@ -50,7 +52,10 @@ class DecodeCache:
             decode: Function without arguments that returns the array.
 
         Returns:
-            NumPy array, without Python objects.
+            NumPy array of numbers.
+
+        Raises:
+            ValueError: If `decode` returns an array of anything else.
         """
         if self.folder is None:
             return decode()
@@ -68,12 +73,16 @@ class DecodeCache:
             key += [os.path.abspath(source), stat.st_size, stat.st_mtime_ns]
         name = hashlib.sha256(repr(key).encode()).hexdigest()
         # Not all in one folder, which some file systems are slow with.
-        return self.folder / name[:2] / f"{name}.npy"
+        return self.folder / name[:2] / f"{name}.array"
 
     def _save(self, path, array):
-        content = io.BytesIO()
-        np.save(content, array, allow_pickle=False)
-        content = content.getvalue()
+        if array.dtype.hasobject or array.dtype.fields:
+            raise ValueError(
+                "`decode` must return an array of numbers. "
+                f"Received: dtype={array.dtype}"
+            )
+        header = json.dumps([array.dtype.str, array.shape])
+        content = header.encode() + b"\n" + array.tobytes()
         handle, unfinished = tempfile.mkstemp(dir=self._unfinished)
         try:
             with open(handle, "wb") as file:
@@ -95,7 +104,10 @@ def _load(path):
     content, checksum = content[:-4], content[-4:]
     if not content or _checksum(content) != checksum:
         return None
-    return np.load(io.BytesIO(content), allow_pickle=False)
+    header, _, data = content.partition(b"\n")
+    dtype, shape = json.loads(header)
+    # A copy, since what is in `bytes` cannot be written to.
+    return np.frombuffer(data, dtype).reshape(shape).copy()
 
 
 def _checksum(content):
