@@ -314,15 +314,7 @@ CASES = {
 
 @pytest.mark.parametrize(
     "name",
-    quick(
-        [
-            "layers_losses_and_weights",
-            "eager_with_an_idle_head",
-            "class_weight",
-            "mixed_float16",
-        ],
-        CASES,
-    ),
+    quick(["layers_losses_and_weights", "class_weight"], CASES),
 )
 def test_equals_plain_keras(name):
     check(**CASES[name])

@@ -1,3 +1,4 @@
+import itertools
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from keras import layers
 from keras import ops
 
 import keras_mimo
+from tests.quick import quick
 
 BACKEND = keras.backend.backend()
 
@@ -210,8 +212,13 @@ def test_state_moves_in_training_only(combiner):
     assert np.abs(values(model.combiner.variables)[0] - before).max() > 1e-4
 
 
-@pytest.mark.parametrize("combiner", STATEFUL)
-@pytest.mark.parametrize("build", [functional, Subclassed])
+@pytest.mark.parametrize(
+    "combiner, build",
+    quick(
+        [(AverageLosses, functional), (AverageLossesOfGradients, Subclassed)],
+        itertools.product(STATEFUL, [functional, Subclassed]),
+    ),
+)
 def test_a_saved_model_continues_as_if_it_had_not_stopped(
     combiner, build, tmp_path
 ):
@@ -544,6 +551,7 @@ def test_a_loss_that_is_no_scalar_is_refused():
         model.fit(x, y, verbose=0)
 
 
+@pytest.mark.slow
 def test_a_backend_that_cannot_train_is_refused():
     pytest.importorskip("jax", reason="Keras' numpy backend imports it")
     code = (

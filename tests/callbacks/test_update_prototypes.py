@@ -212,6 +212,7 @@ def test_logs_are_the_loss_and_early_epochs_have_the_entropy():
     assert {"fused_accuracy", "weak_accuracy", "strong_accuracy"} < set(history)
 
 
+@pytest.mark.slow
 def test_a_saved_run_goes_on_as_one_that_was_not(tmp_path):
     def fit(model, start, end):
         update = UpdatePrototypes((X, Y), share=0.5, early_epochs=2)

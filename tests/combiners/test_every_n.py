@@ -164,6 +164,7 @@ def test_between_the_solutions_the_update_is_that_of_the_kept_weights():
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_model_is_saved_between_two_solutions(tmp_path):
     x, y = data()
     model = compiled(EveryN(Smoothed(MGDACombiner(), of="gramian"), n=4))

@@ -11,7 +11,6 @@ from keras import ops
 import keras_mimo
 from keras_mimo import combiners
 from keras_mimo.combiners.wrapper import CombinerWrapper
-from tests.quick import quick
 
 NAMES = ["fused", "left", "right", "other"]
 CLASSES = [
@@ -179,17 +178,15 @@ def check_training_and_loading(combiner, tmp_path):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cls",
-    quick(
-        [combiners.GradDropCombiner],
-        [
-            combiners.EveryN,
-            combiners.FAMOCombiner,
-            combiners.GradDropCombiner,
-            combiners.UPGradCombiner,
-        ],
-    ),
+    [
+        combiners.EveryN,
+        combiners.FAMOCombiner,
+        combiners.GradDropCombiner,
+        combiners.UPGradCombiner,
+    ],
 )
 def test_compiled_by_xla(cls):
     """One of each kind; PyTorch's compiler takes a minute for one of them."""

@@ -126,9 +126,8 @@ def test_half_precision(case):
     assert np.all(array(state[0]) != before[0])
 
 
-@pytest.mark.parametrize(
-    "case", quick(["dwa"], ["dwa", "famo", "rlw", "stch", "uncertainty"])
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["dwa", "famo", "rlw", "stch", "uncertainty"])
 def test_compiled_as_eager(case):
     x, y = data()
     # XLA, where it is fast to compile for.

@@ -98,6 +98,7 @@ def test_a_run_that_goes_on_sees_what_it_would_have_seen():
     assert run(epochs=2) != whole
 
 
+@pytest.mark.slow
 def test_a_model_trains_with_workers():
     samples = Samples(
         lambda i: {name: x / 10 for name, x in read(i).items()},

@@ -72,6 +72,7 @@ def test_the_page_to_choose_by():
     assert history["loss"][-1] < history["loss"][0]
 
 
+@pytest.mark.slow
 def test_a_combiner_of_your_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     x, y = data()

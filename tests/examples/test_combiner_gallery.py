@@ -13,7 +13,6 @@ from matplotlib import image
 import keras_mimo
 from keras_mimo import combiners
 from keras_mimo.combiners.identifiers import names
-from tests.quick import quick
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "combiner_gallery.py"
@@ -158,9 +157,8 @@ def test_the_sum_ends_where_the_formula_says(gallery):
     np.testing.assert_allclose(ends, np.tile(minimum, (3, 1)), atol=2e-3)
 
 
-@pytest.mark.parametrize(
-    "name", quick(["UPGrad"], ["Sum", "FAMO", "UPGrad", "TrimmedMean"])
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Sum", "FAMO", "UPGrad", "TrimmedMean"])
 def test_the_model_steps_as_the_combiner_says(gallery, name):
     """The same paths from the combiner on plain arrays, by hand."""
     steps = 12

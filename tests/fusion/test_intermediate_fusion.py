@@ -7,7 +7,6 @@ import keras_mimo
 from keras_mimo.layers import AttentionFusion
 from keras_mimo.layers import GatedFusion
 from keras_mimo.layers import ModalityDropout
-from tests.quick import quick
 
 CLASSES = 3
 WIDTHS = {"accel": 6, "gyro": 5, "audio": 4}
@@ -88,7 +87,8 @@ def test_a_modality_alone_is_the_trunk_with_the_others_absent():
     )
 
 
-@pytest.mark.parametrize("trunk", quick(["attention"], TRUNKS))
+@pytest.mark.slow
+@pytest.mark.parametrize("trunk", TRUNKS)
 def test_any_trunk_trains_and_is_served_by_keras(trunk, tmp_path):
     model = keras_mimo.intermediate_fusion(
         encoders(), CLASSES, trunk=TRUNKS[trunk]()

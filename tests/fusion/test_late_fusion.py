@@ -5,6 +5,7 @@ from keras import layers
 from keras import ops
 
 import keras_mimo
+from tests.quick import quick
 
 CLASSES = 3
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -554,7 +555,9 @@ def test_numpy_integers_are_integers():
     assert tuple(model.output["fused"].shape) == (None, CLASSES)
 
 
-@pytest.mark.parametrize("combiner", ["sum", "uncertainty", "famo", "mgda"])
+@pytest.mark.parametrize(
+    "combiner", quick(["mgda"], ["sum", "uncertainty", "famo", "mgda"])
+)
 def test_layers_of_two_encoders_may_share_a_name(combiner):
     """On PyTorch Keras' own step forgets one gradient for each path only."""
 

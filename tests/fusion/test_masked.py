@@ -170,6 +170,7 @@ def test_the_mean_is_not_trained_where_all_layers_are():
     np.testing.assert_allclose(numpy_of(values)[0], mean, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_training_saving_and_serving(tmp_path):
     """What is learnt, and that a saved model goes on with it."""
     model = early_fusion(("a", "b"))

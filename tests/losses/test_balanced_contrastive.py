@@ -139,6 +139,7 @@ def test_config_round_trip():
     assert again.get_config() == loss.get_config()
 
 
+@pytest.mark.slow
 def test_model_with_two_views_learns_and_is_saved(tmp_path):
     random = np.random.default_rng(0)
     y = np.arange(48) % 3

@@ -247,6 +247,7 @@ def test_agm_scales_the_gradient_of_parts():
         )
 
 
+@pytest.mark.slow
 def test_mses_gives_the_best_variables_back():
     adam = keras.optimizers.Adam(0.05)
     made = model(modulations.MSES(patience=1), "sum", adam)

@@ -96,6 +96,7 @@ def test_metric_instances_are_not_shared_between_outputs():
         assert logs[f"{name}_right"] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_a_dict_of_labels_and_losses_works_as_in_keras():
     _, labels = data()
     names = ("fused", "a", "b")

@@ -61,11 +61,18 @@ def overwritten(model):
     "options",
     [
         {"combiner": keras_mimo.MGDACombiner},
-        {"combiner": combiners.GradDropCombiner},
-        {
-            "combiner": lambda: combiners.EveryN(keras_mimo.MGDACombiner(), 2),
-            "blocks": "variable",
-        },
+        pytest.param(
+            {"combiner": combiners.GradDropCombiner}, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {
+                "combiner": lambda: combiners.EveryN(
+                    keras_mimo.MGDACombiner(), 2
+                ),
+                "blocks": "variable",
+            },
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["gramian", "coordinates", "periodic"],
 )
@@ -81,6 +88,7 @@ def test_scales_are_those_of_the_summed_loss(options):
         np.testing.assert_allclose(value, expected[path], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_does_not_diverge():
     plain, model = build(keras.Model), build(keras_mimo.BalancedModel)
     expected = train(plain, 0.02, 12)

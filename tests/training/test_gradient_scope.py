@@ -13,6 +13,7 @@ from keras_mimo.combiners import MMParetoCombiner
 from keras_mimo.combiners import Smoothed
 from keras_mimo.training.compiled import conflict
 from tests.oracles import min_norm_point
+from tests.quick import quick
 
 NAMES = ("a", "b", "c")
 OPTIONS = dict(batch_size=8, shuffle=False, verbose=0)
@@ -99,7 +100,9 @@ def test_each_block_gets_its_own_solution(blocks, expected, rows):
         np.testing.assert_allclose(flat(step, paths), solution, atol=2e-6)
 
 
-@pytest.mark.parametrize("blocks", ["layer", "variable", {"t": TRUNK}])
+@pytest.mark.parametrize(
+    "blocks", quick(["layer"], ["layer", "variable", {"t": TRUNK}])
+)
 def test_a_head_in_or_out_of_a_block_gets_its_own_gradient(blocks, rows):
     """In a block of its own, only one objective takes part."""
     step, _ = update(MGDACombiner(), blocks=blocks)
@@ -190,12 +193,14 @@ def test_every_block_has_a_state_of_its_own_which_is_saved(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_combiners_without_state_are_not_copied():
     model = compiled(MGDACombiner(), blocks="variable")
     model.train_on_batch(*data())
     assert model._combiners == [model.combiner]
 
 
+@pytest.mark.slow
 def test_blocks_by_variable_survive_loading(tmp_path):
     model = compiled(
         MGDACombiner(),
@@ -225,7 +230,7 @@ def hand_made_rows(model):
     return np.array(found)
 
 
-@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize("eager", quick([False], [False, True]))
 def test_gradients_at_a_representation(eager, rows):
     at_output = hand_made_rows(functional())
     step, logs = update(
