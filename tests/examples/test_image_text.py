@@ -75,7 +75,8 @@ def tables(text):
 
 @pytest.mark.slow
 def test_tables_a_picture_and_a_model_that_is_served(tmp_path):
-    arguments = ["--seeds", "1", "--epochs", "80", "--output", tmp_path / "out"]
+    arguments = ["--seeds", "1", "--epochs", "80", "--gbg"]
+    arguments += ["--output", tmp_path / "out"]
     arguments += ["--data", write_emoji(tmp_path)]
     process = run("examples/image_text.py", *arguments, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
