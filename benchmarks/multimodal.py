@@ -22,13 +22,11 @@ steps has to beat.
 
 Every run is kept in `--folder`, so that the same command goes on where it was
 stopped. `--summary` trains nothing and prints what is there, also of
-comparisons that were stopped: for each method the mean of its differences to
-the sum, of equal seeds, over sets and fusions.
+comparisons that were stopped (`multimodal_summary.py`).
 """
 
 import argparse
 import functools
-import json
 import os
 import sys
 import time
@@ -46,6 +44,7 @@ from multimodal_sets import DATA
 from multimodal_sets import SETS
 from multimodal_sets import MultimodalSet
 from multimodal_sets import av_digits_encoders
+from multimodal_summary import summary
 from quickstart import machine
 
 import keras_mimo
@@ -256,117 +255,6 @@ def run(name, fusion, optimizer, options):
     print(result.to_markdown(), flush=True)
     stem = f"{name}_{fusion}_{optimizer}"
     result.to_csv(options.folder / f"{stem}.csv")
-
-
-def summary(folder):
-    """Prints the mean differences to the sum over what was compared.
-
-    Args:
-        folder: Path, where runs are kept.
-    """
-    runs = {
-        place.name: _records(place)
-        for place in sorted(folder.iterdir())
-        if place.is_dir()
-    }
-    runs = {name: found for name, found in runs.items() if "sum" in found}
-    names = {method for found in runs.values() for method in found}
-    print("| method | " + " | ".join(SCORES) + " | comparisons, runs |")
-    print("| :--- |" + " ---: |" * (len(SCORES) + 1))
-    for method in sorted(names):
-        gains = [
-            _gains(found[method], found["sum"])
-            for found in runs.values()
-            if method in found
-        ]
-        gains = [gain for gain in gains if len(gain)]
-        means = np.array([gain.mean(axis=0) for gain in gains])
-        error = means.std(axis=0, ddof=1) / np.sqrt(len(means))
-        cells = [
-            f"{m:+.1f} ± {e:.1f}"
-            for m, e in zip(means.mean(axis=0), error, strict=True)
-        ]
-        cells.append(f"{len(means)}, {sum(map(len, gains))}")
-        print(f"| {method} | " + " | ".join(cells) + " |")
-    print(
-        "\nPoints above the sum of the losses on test data: mean ± standard "
-        f"error over {len(runs)} comparisons, a set and a fusion each, of "
-        "equal seeds.\n"
-    )
-    print("| comparison | " + " | ".join(_FIRST) + " |")
-    print("| :--- |" + " ---: |" * len(_FIRST))
-    for name, found in runs.items():
-        cells = [_scores(found.get(method, {})) for method in _FIRST]
-        print(f"| {name.replace('_', ', ')} | " + " | ".join(cells) + " |")
-    print(
-        "\nfused / calibrated, best alone / worst alone; means over the seeds "
-        "that there are"
-    )
-
-
-_FIRST = ("joint", "sum", "MIMO", "sum_3_times_the_rate")
-
-
-def _scores(runs):
-    def mean(score):
-        return np.mean([100 * score(run) for run in runs.values()])
-
-    if not runs:
-        return "-"
-    fused, calibrated = mean(SCORES["fused"]), mean(SCORES["calibrated"])
-    best = mean(lambda run: max(s["accuracy"] for s in run["alone"].values()))
-    worst = mean(SCORES["worst alone"])
-    return f"{fused:.1f} / {calibrated:.1f}, {best:.1f} / {worst:.1f}"
-
-
-SCORES = {
-    "fused": lambda run: run["fused"]["accuracy"],
-    "calibrated": lambda run: run["calibrated"]["accuracy"],
-    "worst alone": lambda run: min(
-        scores["accuracy"] for scores in run["alone"].values()
-    ),
-    "worst lost": lambda run: min(
-        run["lost"][modality]["accuracy"] for modality in run["alone"]
-    ),
-}
-
-
-def _records(folder):
-    """Dict from methods to dicts from seeds to records."""
-    found, tried = {}, {}
-    for path in folder.glob("*_seed_*.json"):
-        name, rest = path.stem.split("_seed_")
-        seed = int(rest.split("-")[0])
-        record = json.loads(path.read_text())
-        method, *options = name.split("_penalty_")
-        if options:
-            tried.setdefault(options[0], {})[seed] = record
-        else:
-            found.setdefault(method, {})[seed] = record
-    if tried:
-        # As `compare()` chooses: by validation data, with the first seed.
-        found["MIMO"] = max(
-            (runs for runs in tried.values() if 0 in runs),
-            key=lambda runs: (
-                runs[0]["validation"]["accuracy"],
-                -runs[0]["validation"]["log_loss"],
-            ),
-        )
-    return found
-
-
-def _gains(runs, baseline):
-    """Array of shape `(seeds, scores)`."""
-    return np.array(
-        [
-            [
-                100 * (score(runs[s]) - score(baseline[s]))
-                for score in SCORES.values()
-            ]
-            for s in runs
-            if s in baseline
-        ]
-    )
 
 
 def main(arguments=None):
