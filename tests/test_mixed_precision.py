@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 
 import keras_mimo
 from keras_mimo import combiners
+from tests.quick import quick
 
 COMBINERS = {
     "mimo": keras_mimo.MIMOCombiner,
@@ -82,7 +83,7 @@ def test_weights_do_not_depend_on_the_scale_of_the_losses(policy, scale):
     np.testing.assert_allclose(*weights, atol=tolerance)
 
 
-@pytest.mark.parametrize("scale", [1e-16, 1e18])
+@pytest.mark.parametrize("scale", quick([1e18], [1e-16, 1e18]))
 def test_squares_of_gradients_fit_float32(scale):
     weights = [weights_at("float32", factor) for factor in (1.0, scale)]
     np.testing.assert_allclose(*weights, atol=1e-4)
@@ -129,17 +130,23 @@ def weights_at(policy, factor):
     return np.array([float(logs[f"{name}_weight"]) for name in outputs])
 
 
+def every_second():
+    gramian = combiners.Smoothed(combiners.MGDACombiner(), of="gramian")
+    return combiners.EveryN(gramian, 2)
+
+
+STATEFUL = [
+    combiners.DWACombiner,
+    combiners.FAMOCombiner,
+    lambda: combiners.RLWCombiner(seed=0),
+    lambda: combiners.GradVacCombiner(seed=0),
+    every_second,
+]
+
+
 @pytest.mark.parametrize(
     "make",
-    [
-        combiners.DWACombiner,
-        combiners.FAMOCombiner,
-        lambda: combiners.RLWCombiner(seed=0),
-        lambda: combiners.GradVacCombiner(seed=0),
-        lambda: combiners.EveryN(
-            combiners.Smoothed(combiners.MGDACombiner(), of="gramian"), 2
-        ),
-    ],
+    quick([combiners.FAMOCombiner, every_second], STATEFUL),
 )
 def test_a_step_that_overflows_leaves_no_trace_in_the_combiner(make):
     """Of finite losses, whose gradients are not when they are scaled."""

@@ -244,7 +244,11 @@ def test_a_model_shows_the_gradients_of_balanced_variables(chosen):
     "make, options",
     [
         (lambda: ExcessMTLCombiner(0.1), {"blocks": "layer"}),
-        (lambda: MoCo(Smoothed(keras_mimo.MGDACombiner())), {}),
+        pytest.param(
+            lambda: MoCo(Smoothed(keras_mimo.MGDACombiner())),
+            {},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["ExcessMTL", "MoCo"],
 )

@@ -75,17 +75,18 @@ TRUNK = [
 ]
 BY_LAYER = [TRUNK[:2], TRUNK[2:]]
 BY_VARIABLE = [[path] for path in TRUNK]
+BLOCKS = [
+    ("all", [TRUNK]),
+    ("layer", BY_LAYER),
+    ("variable", BY_VARIABLE),
+    ({"one": TRUNK[:2], "two": TRUNK[2:]}, BY_LAYER),
+    (lambda v: v.path.split("/")[0] in ("first",), BY_LAYER),
+]
 
 
 @pytest.mark.parametrize(
     "blocks, expected",
-    [
-        ("all", [TRUNK]),
-        ("layer", BY_LAYER),
-        ("variable", BY_VARIABLE),
-        ({"one": TRUNK[:2], "two": TRUNK[2:]}, BY_LAYER),
-        (lambda v: v.path.split("/")[0] in ("first",), BY_LAYER),
-    ],
+    quick([("all", [TRUNK]), ("variable", BY_VARIABLE)], BLOCKS),
 )
 def test_each_block_gets_its_own_solution(blocks, expected, rows):
     step, _ = update(MGDACombiner(), blocks=blocks)
