@@ -244,7 +244,9 @@ def expected_logs(y, guess, sample_weight=None):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "labels, policy",
-    itertools.product(("sparse", "one-hot"), ("float32", "mixed_float16")),
+    list(
+        itertools.product(("sparse", "one-hot"), ("float32", "mixed_float16"))
+    ),
 )
 def test_compiled_fit_and_evaluate(labels, policy, tmp_path):
     y, x, _ = batch()
