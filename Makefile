@@ -28,7 +28,7 @@ DEMO_STAMPS = $(patsubst %,$(VENV)/.backend-%,$(sort $(KERAS_BACKEND) \
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: help demo test test-all mutate lint format types bench bench-data docs \
-	site check-site dist check-dist install clean
+	notebooks site check-site dist check-dist install clean
 # Two pip runs must not meet in one environment.
 .NOTPARALLEL:
 # The stamps of the backends are made by a pattern: keep them.
@@ -107,6 +107,9 @@ bench-data: $(VENV)/.created ## fetch the open data sets of the benchmarks (need
 docs: $(VENV)/.examples $(VENV)/.backend-$(KERAS_BACKEND) ## write the tables of docs/combiners.md (ARGS=--check)
 	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python docs/generate_combiners.py $(ARGS)
 
+notebooks: $(VENV)/.notebooks $(VENV)/.backend-tensorflow bench-data ## run the examples as notebooks, for the site (ARGS="--only quickstart")
+	KERAS_BACKEND=tensorflow $(BIN)/python docs/make_notebooks.py $(ARGS)
+
 site: $(VENV)/.docs ## build the site: site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build $(ARGS)
 
@@ -127,7 +130,7 @@ check-dist: dist ## install it beside each of BACKENDS alone, and train there
 install: $(VENV)/.test $(BACKEND_STAMPS) ## install what the tests need, and no more
 
 clean: ## remove .venv and all that was built or cached
-	rm -rf $(VENV) build dist site site_screenshots *.egg-info served_model \
+	rm -rf $(VENV) build dist site site_screenshots notebooks *.egg-info served_model \
 		quickstart_output step_cost_*.json long_tail_output \
 		image_text_output image_sound_output crema_d_output multimodal_runs \
 		long_tail_results.json benchmarks/data
@@ -158,6 +161,10 @@ $(VENV)/.dist: requirements-test.txt | $(VENV)/.created
 
 $(VENV)/.examples: pyproject.toml requirements-test.txt | $(VENV)/.created
 	$(INSTALL) -e '.[examples]'
+	@touch $@
+
+$(VENV)/.notebooks: pyproject.toml requirements-test.txt | $(VENV)/.created
+	$(INSTALL) -e '.[notebooks]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml requirements-test.txt | $(VENV)/.created

@@ -4,6 +4,8 @@
   `__all__`. A name without a docstring is a warning, which `strict` makes an
   error, and so is an entry that did not get into the page.
 - The changelog.
+- The notebooks that docs/make_notebooks.py makes of the examples: with their
+  outputs where `make notebooks` has run them as they are now, else without.
 - Links from a page to files beside `docs/`, which work on GitHub as they stand:
   here they lead to the repository, or are plain text where `repo_url` is not
   given. That the file exists is checked either way.
@@ -17,12 +19,24 @@ import re
 from pathlib import Path
 
 import griffe
+import make_notebooks
+import nbconvert
+import nbformat
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "keras_mimo"
 # Those that `keras_mimo` does not itself name as modules.
 MORE_MODULES = ("compare", "grouping")
+
+# What a cell prints is no code of ours.
+NOTEBOOK_TEMPLATE = """{%- extends 'markdown/index.md.j2' -%}
+{% block stream %}
+```{ .text .output .no-copy }
+{{ output.text | strip_ansi }}
+```
+{% endblock stream %}
+"""
 
 log = logging.getLogger("mkdocs.hooks.site_hooks")
 
@@ -110,11 +124,36 @@ def reference_page(module_name, module):
     return "\n".join(lines)
 
 
+def notebook_files(name):
+    """The page of a notebook, its pictures, and the notebook itself."""
+    notebook, was_run = make_notebooks.newest(name)
+    notebook_file = nbformat.writes(notebook)
+    words = f"[The notebook]({name}.ipynb), to run in a copy of the repository."
+    if not was_run:
+        log.info("notebooks/%s has no outputs: run `make notebooks`", name)
+        words += " It was not run for this site: `make notebooks` does that."
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(words))
+    exporter = nbconvert.MarkdownExporter(raw_template=NOTEBOOK_TEMPLATE)
+    page, resources = exporter.from_notebook_node(
+        notebook,
+        {"unique_key": name, "output_files_dir": f"{name}_files"},
+    )
+    picture = make_notebooks.NOTEBOOKS[name].picture
+    return {
+        f"{name}.md": page.replace("![png](", f"![{picture}]("),
+        f"{name}.ipynb": notebook_file,
+        **resources["outputs"],
+    }
+
+
 def on_files(files, config):
     pages = {page_name(n): reference_page(n, m) for n, m in modules().items()}
     pages["changelog.md"] = (ROOT / "CHANGELOG.md").read_text("utf-8")
-    for name, text in pages.items():
-        files.append(File.generated(config, name, content=text))
+    for notebook in make_notebooks.NOTEBOOKS:
+        for name, content in notebook_files(notebook).items():
+            pages[f"notebooks/{name}"] = content
+    for name, content in pages.items():
+        files.append(File.generated(config, name, content=content))
     return files
 
 

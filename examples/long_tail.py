@@ -142,8 +142,13 @@ def print_table(results):
     print("| :--- |" + " ---: |" * len(parts))
     for method, runs in results.items():
         values = [100 * runs[:, part].mean(axis=1) for part in parts.values()]
-        cells = [f"{v.mean():.1f} ± {v.std():.1f}" for v in values]
+        cells = [mean_and_spread(v) for v in values]
         print(f"| {method} | " + " | ".join(cells) + " |")
+
+
+def mean_and_spread(values):
+    spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
+    return f"{values.mean():.1f}{spread}"
 
 
 def draw(results, counts, grouping, path):

@@ -17,12 +17,12 @@ Each is trained in ways that differ in one argument of `compile()`:
 In joint training nothing asks a sensor to be right by itself, and it is not.
 
 Four of the people are held out, and the last epoch is what is scored. The
-encoder is the one of four plain ones that was best at joint training, cross-
-validated on the other six people (when three of the four encoders had already
-been scored on the held-out ones). Optimizer, batch size and number of epochs
-were not tuned. MIMO keeps the defaults of the library, which were chosen in
-early runs on this split and on two other data sets, and confirmed since by
-cross-validation on training parts (`benchmarks/mimo_dial.py`).
+encoder is the one of four plain ones that was best at joint training,
+cross-validated on the other six people (when three of the four encoders had
+already been scored on the held-out ones). Optimizer, batch size and number of
+epochs were not tuned. MIMO keeps the defaults of the library, which were
+chosen in early runs on this split and on two other data sets, and confirmed
+since by cross-validation on training parts (`benchmarks/mimo_dial.py`).
 
 Run `python examples/quickstart.py`, with KERAS_BACKEND set to tensorflow, jax
 or torch. It takes two to three minutes on two cores.
