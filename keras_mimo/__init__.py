@@ -23,10 +23,13 @@ from keras_mimo.diagnostics import modality_report
 from keras_mimo.export import inference_model
 from keras_mimo.fusion import MultimodalModel
 from keras_mimo.fusion import add_unimodal_heads
+from keras_mimo.fusion import add_unimodal_teachers
+from keras_mimo.fusion import alternating_fusion
 from keras_mimo.fusion import calibrate_fusion
 from keras_mimo.fusion import intermediate_fusion
 from keras_mimo.fusion import late_fusion
 from keras_mimo.fusion import mask_modalities
+from keras_mimo.fusion import unimodal_ensemble
 from keras_mimo.gbg import gbg
 from keras_mimo.model import BalancedModel
 from keras_mimo.objectives import ClassGroups
@@ -48,6 +51,8 @@ __all__ = [
     "SumCombiner",
     "__version__",
     "add_unimodal_heads",
+    "add_unimodal_teachers",
+    "alternating_fusion",
     "calibrate_fusion",
     "callbacks",
     "combiners",
@@ -68,4 +73,5 @@ __all__ = [
     "modulations",
     "objectives",
     "plots",
+    "unimodal_ensemble",
 ]

@@ -6,6 +6,7 @@ from keras_mimo.callbacks.deferred_reweighting import DeferredReweighting
 from keras_mimo.callbacks.gradient_blending import GradientBlending
 from keras_mimo.callbacks.regroup_classes import RegroupClasses
 from keras_mimo.callbacks.relearning import Relearning
+from keras_mimo.callbacks.train_teachers import TrainTeachers
 from keras_mimo.callbacks.update_prototypes import UpdatePrototypes
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "GradientBlending",
     "RegroupClasses",
     "Relearning",
+    "TrainTeachers",
     "UpdatePrototypes",
 ]

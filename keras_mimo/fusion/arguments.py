@@ -26,13 +26,13 @@ def layer_of(head, output):
     return layer
 
 
-def check_encoders(encoders):
-    check_modalities("encoders", encoders, "their encoders")
+def check_encoders(encoders, argument="encoders"):
+    check_modalities(argument, encoders, f"their {argument}")
     for modality, encoder in encoders.items():
         if not isinstance(encoder, keras.Layer):
             raise TypeError(
-                "The values of `encoders` must be Keras models or layers. "
-                f"Received: encoders[{modality!r}]={encoder} "
+                f"The values of `{argument}` must be Keras models or layers. "
+                f"Received: {argument}[{modality!r}]={encoder} "
                 f"of type {type(encoder)}"
             )
 

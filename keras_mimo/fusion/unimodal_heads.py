@@ -99,7 +99,7 @@ def add_unimodal_heads(model, features, head=None, name=None):
 
     taken = {operation.name for operation in model.operations}
     renamed = Renamed()
-    activation = _last_activation(fused)
+    activation = last_activation(fused)
 
     def free(layer_name):
         while layer_name in taken:
@@ -206,7 +206,7 @@ def _pooled(modality, x, layer_name):
     return pooled
 
 
-def _last_activation(tensor):
+def last_activation(tensor):
     """The activation in which a model ends, or `None`."""
     operation = last_operation(tensor)
     # Of `keras.ops`, or a layer of the same name.
