@@ -326,13 +326,13 @@ class _GroupRecorder(Recorder):
             )
             y_true = labels.known
             terms = sum(
-                weight * _per_sample(loss, y_true, y_pred, sample_weight)
+                weight * per_sample(loss, y_true, y_pred, sample_weight)
                 for loss, weight in zip(self.losses, self.weights, strict=True)
             )
         members = ops.cast(members, terms.dtype)
         for weight in (get_keras_mask(y_pred), sample_weight):
             if weight is not None:
-                members = members * _is_present(weight, terms)
+                members = members * is_present(weight, terms)
         members = ops.reshape(members, (-1, members.shape[-1]))
         counts = ops.sum(members, axis=0)
         # A where: a loss that is not finite must not reach other groups.
@@ -351,13 +351,13 @@ class _GroupRecorder(Recorder):
         return sum(self.weigh(values) if self.weigh_sum else values)
 
 
-def _per_sample(loss, y_true, y_pred, sample_weight):
+def per_sample(loss, y_true, y_pred, sample_weight):
     """The losses before Keras reduces them, with masks and sample weights."""
     loss = without_reduction(get_loss(loss, y_true, y_pred))
     return loss(y_true, y_pred, sample_weight=sample_weight)
 
 
-def _is_present(weight, terms):
+def is_present(weight, terms):
     """1 where a mask or weight is not 0, for terms of the losses, and a 1."""
     weight = ops.cast(weight, terms.dtype)
     if len(weight.shape) > len(terms.shape):

@@ -21,11 +21,13 @@ class Objective:
         across_replicas: Whether the losses of replicas that share a batch,
             each reduced as a `keras.losses.Loss` reduces it there, are together
             those of the batch. Without, several replicas can't train.
+        logged: Whether the weight of each objective is logged.
         metrics: List of `keras.metrics.Metric` that the objective itself keeps
             up to date, each named `<objective>_loss`.
     """
 
     across_replicas = False
+    logged = True
     _bound_to = None
 
     def __init__(self):

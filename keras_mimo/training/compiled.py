@@ -99,6 +99,8 @@ class CompiledObjectives:
             numbers, *weights = ask(*tensors)
         if self._tracker is not None:
             counts = np.append(reached.sum(axis=0), 1)
+            if not self.objective.logged:
+                numbers, counts = numbers[-1:], counts[-1:]
             self._tracker.update_state(numbers, counts)
         return weights
 
@@ -155,11 +157,13 @@ class CompiledObjectives:
         self.build_combiners(names)
         several = len(names) > 1
         if several and self.combiner.needs != "gradients":
-            tracked = [f"{name}_weight" for name in names]
+            logged = names if self.objective.logged else []
+            tracked = [f"{name}_weight" for name in logged]
             if self.combiner.needs == "gramian":
                 tracked.append("conflict")
-            self._tracker = MeanTracker(tracked, "weight")
-            self.training_metrics.append(self._tracker)
+            if tracked:
+                self._tracker = MeanTracker(tracked, "weight")
+                self.training_metrics.append(self._tracker)
         self.built = True
 
 

@@ -4,6 +4,7 @@ import pytest
 from keras import layers
 
 import keras_mimo
+from tests.quick import quick
 
 CLASSES = 3
 SIZE = 24
@@ -48,7 +49,7 @@ def moved(model, train):
     }
 
 
-@pytest.mark.parametrize("combiner", [None, "sum"])
+@pytest.mark.parametrize("combiner", quick([None], [None, "sum"]))
 def test_modalities_take_turns(combiner):
     model = build(combiner=combiner)
     assert list(model.output) == ["fused", "v", "a"]
@@ -56,6 +57,7 @@ def test_modalities_take_turns(combiner):
         assert moved(model, lambda m: m.train_on_batch(X, Y)) == {expected}
 
 
+@pytest.mark.slow
 def test_every_modality_learns():
     keras.utils.set_random_seed(0)
     model = build(keras.optimizers.SGD(0.2))
@@ -66,6 +68,7 @@ def test_every_modality_learns():
         assert after[name] < before[name]
 
 
+@pytest.mark.slow
 def test_saved_and_resumed(tmp_path):
     def run():
         keras.utils.set_random_seed(0)

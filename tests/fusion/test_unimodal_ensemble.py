@@ -55,6 +55,7 @@ def test_predictions_are_averaged(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_each_is_trained_as_it_would_be_alone():
     models = {m: classifier() for m in X}
     copies = {m: keras.models.clone_model(models[m]) for m in X}

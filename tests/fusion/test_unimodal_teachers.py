@@ -97,6 +97,7 @@ def test_the_loss_is_that_of_the_paper(taught):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combiner", [None, "upgrad"])
 def test_encoders_are_drawn_to_their_teachers(combiner):
     """By the gradient of the loss, and teachers do not move."""
@@ -141,6 +142,7 @@ def test_what_is_served_has_no_teachers(taught, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_saved_and_resumed(tmp_path):
     def run():
         keras.utils.set_random_seed(0)
@@ -175,6 +177,7 @@ def test_clones_have_teachers_of_their_own(taught):
     )
 
 
+@pytest.mark.slow
 def test_trained_teachers_know_their_modality_alone():
     """As a network of that modality does that is trained by itself."""
     keras.utils.set_random_seed(1)

@@ -1,0 +1,153 @@
+import keras
+from keras import ops
+
+from keras_mimo.objectives.class_groups import is_present
+from keras_mimo.objectives.class_groups import per_sample
+from keras_mimo.objectives.class_ids import count_classes
+from keras_mimo.objectives.outputs import Outputs
+from keras_mimo.objectives.recorder import Labels
+from keras_mimo.objectives.recorder import Record
+from keras_mimo.objectives.recorder import Recorder
+from keras_mimo.objectives.recorder import name_of
+from keras_mimo.utils._keras import get_keras_mask
+from keras_mimo.utils.arguments import check_units
+
+
+@keras.saving.register_keras_serializable(package="keras_mimo")
+class Samples(Outputs):
+    """Every sample of a batch is an objective: its own loss.
+
+    Instance-wise risk minimisation, for a model with one output and one loss.
+    The K losses are those of the samples before any reduction, so that
+    `combiner="mean"` trains as Keras does. In a smaller batch the others are
+    absent; in a larger one sample `i` belongs to objective `i mod K`, the mean
+    of its samples, and so K parts of a batch can be compared too. A sample of
+    weight 0, and one that is masked, is absent.
+
+    A combiner of gradients takes K backward passes. Compare the samples over a
+    few variables only, `balanced_variables=` those of the last layer: then each
+    of the K goes no further than these, and one goes through the model.
+
+    The weights of samples are not logged.
+
+    Args:
+        batch_size: Positive integer K, how many samples a batch has.
+        missing_label: As in `keras_mimo.Outputs`. Defaults to `None`.
+
+    Raises:
+        TypeError: If `batch_size` is no integer.
+        ValueError: If it is not positive; when the model is built, if it has
+            several outputs or losses.
+
+    Example:
+
+    ```python
+    head = keras.layers.Dense(10, name="logits")
+    model = keras_mimo.BalancedModel(inputs, head(features))
+    model.compile(
+        "adam",
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        objectives=keras_mimo.objectives.Samples(batch_size=64),
+        combiner="upgrad",
+        balanced_variables=head.trainable_variables,
+    )
+    model.fit(x, y, batch_size=64)
+    ```
+
+    Reference:
+
+    - [Jacobian Descent for Multi-Objective Optimization](
+        https://arxiv.org/abs/2406.16232)
+    """
+
+    # One for each of the samples of a batch would fill the logs.
+    logged = False
+
+    def __init__(self, batch_size, missing_label=None):
+        super().__init__(missing_label)
+        self.batch_size = check_units("batch_size", batch_size)
+        # A replica does not know which samples the others have.
+        self.across_replicas = False
+
+    def default_weights(self):
+        raise ValueError(
+            "`Samples` needs a combiner: without one there is nothing that "
+            "balances the samples. Received: combiner=None"
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "batch_size": self.batch_size}
+
+    def _check_joint(self, loss):
+        raise ValueError(
+            "`loss` must have an entry for each output with `Samples`. "
+            f"Received: loss={name_of(loss)!r} for several outputs"
+        )
+
+    def _recorder(self, losses, weights, output, weigh_sum):
+        return _SampleRecorder(
+            losses, weights, self._records, output, weigh_sum, self.batch_size
+        )
+
+    def _build(self, records, y_pred):
+        super()._build(records, y_pred)
+        if len(self.names) > 1:
+            raise ValueError(
+                "`Samples` needs a model with one output that has one loss. "
+                f"Received: losses of {self.names}"
+            )
+        self.names = [f"sample_{k}" for k in range(self.batch_size)]
+
+    def _losses(self, records):
+        (record,) = records
+        losses, _ = record.values
+        return ops.unstack(losses, self.batch_size)
+
+    def _active(self, records):
+        (record,) = records
+        _, counts = record.values
+        return counts > 0
+
+    def _track(self, records, y_pred):
+        """Nothing: the total is logged as `loss`."""
+
+
+class _SampleRecorder(Recorder):
+    """Keeps the losses of the samples, and which there are."""
+
+    def __init__(self, losses, weights, sink, output, weigh_sum, count):
+        super().__init__(losses, weights, sink, output, weigh_sum)
+        self._count = count
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        given = y_true
+        with self._explained(self.name, y_true, y_pred, sample_weight):
+            num_classes = count_classes(self.losses, y_true, y_pred)
+            y_true, unknown = self._known_labels(y_true, num_classes)
+            terms = sum(
+                weight * per_sample(loss, y_true, y_pred, sample_weight)
+                for loss, weight in zip(self.losses, self.weights, strict=True)
+            )
+        present = ops.ones_like(terms)[..., None]
+        for weight in (get_keras_mask(y_pred), sample_weight):
+            if weight is not None:
+                present = present * is_present(weight, terms)
+        # A where: a loss that is not finite must not reach other samples.
+        terms = ops.where(present > 0, terms[..., None], 0.0)
+        counts = self._of_objectives(present)
+        totals = self._of_objectives(terms)
+        means = totals / ops.maximum(counts, 1.0)
+        labels = Labels(given, y_true, num_classes, unknown)
+        self.sink.append(Record(self, (means, counts), None, labels))
+        # What Keras logs.
+        return ops.sum(means)
+
+    def _of_objectives(self, values):
+        """Sums over the samples of each, a tensor of shape `(K,)`."""
+        values = ops.sum(
+            ops.reshape(values, (ops.shape(values)[0], -1)), axis=1
+        )
+        if values.shape[0] == self._count:
+            return values
+        place = ops.arange(ops.shape(values)[0]) % self._count
+        return ops.segment_sum(values, place, num_segments=self._count)
