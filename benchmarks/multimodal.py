@@ -16,7 +16,10 @@ and nothing else.
 Methods have their papers' values, but for MIMO: lambda of 1 and 10 and mu of .1
 and 1 are tried with the first seed. What was made for an encoder each is left
 out of the one network, and so is what drops features; AGM, which takes 62 more
-forward passes for six modalities, is left out of mfeat. SGD has momentum .9 and
+forward passes for six modalities, is left out of mfeat. UME and MLA have a
+fusion of their own, and come with late fusion. UMT's teachers are trained for
+as many epochs as the model, and MLA, whose batches are one modality's each, for
+as many times the epochs as there are modalities. SGD has momentum .9 and
 the rate `RATE`; "sum, 3 times the rate" is what a method that takes longer
 steps has to beat.
 
@@ -138,6 +141,56 @@ def _prototypes(classes, modality):
     return layers.PrototypeClassifier(classes)
 
 
+def with_teachers(name, fusion, shapes):
+    """The model with teachers of UMT that are still to be trained."""
+    return keras_mimo.add_unimodal_teachers(model_of(name, fusion, shapes))
+
+
+def train_teachers(epochs, train):
+    return [callbacks.TrainTeachers(train, epochs, batch_size=BATCH)]
+
+
+def ensemble(name, shapes):
+    """UME: a network of each modality, and the mean of what they say."""
+    task = TASKS[name]
+    x = {modality: np.empty((1, *shape)) for modality, shape in shapes.items()}
+    models = {
+        modality: keras.Sequential(
+            [
+                keras.Input(shapes[modality]),
+                encoder,
+                keras.layers.Dense(task.num_classes),
+            ]
+        )
+        for modality, encoder in task.encoders(x).items()
+    }
+    return keras_mimo.unimodal_ensemble(models)
+
+
+def alternating(name, shapes):
+    """MLA: modalities that take turns in training one head."""
+    task = TASKS[name]
+    x = {modality: np.empty((1, *shape)) for modality, shape in shapes.items()}
+    return keras_mimo.alternating_fusion(task.encoders(x), task.num_classes)
+
+
+def with_own_fusion(name, shapes, epochs):
+    """The methods that come with a model of their own."""
+    alone = dict.fromkeys(shapes, 1.0)
+    return [
+        {
+            "name": "UME",
+            "build": functools.partial(ensemble, name, shapes),
+            "combiner": combiners.ConstantCombiner(alone),
+        },
+        {
+            "name": "MLA",
+            "build": functools.partial(alternating, name, shapes),
+            "epochs": epochs * len(shapes),
+        },
+    ]
+
+
 def per_encoder(model):
     return {"blocks": model.encoder_variables}
 
@@ -158,7 +211,7 @@ def blending(train, validation):
     ]
 
 
-def methods_of(name, fusion, shapes, rate):
+def methods_of(name, fusion, shapes, rate, epochs):
     """The methods of `compare()` for a model."""
     chosen = {"penalty": [1.0, 10.0], "smoothing": [0.1, 1.0]}
     methods = [
@@ -219,6 +272,12 @@ def methods_of(name, fusion, shapes, rate):
             "build": functools.partial(build, layers.ModalityDropout),
             "combiner": "sum",
         },
+        {
+            "name": "UMT",
+            "build": functools.partial(with_teachers, name, fusion, shapes),
+            "callbacks": functools.partial(train_teachers, epochs),
+        },
+        *(with_own_fusion(name, shapes, epochs) if fusion == "late" else []),
     ]
 
 
@@ -230,7 +289,8 @@ def run(name, fusion, optimizer, options):
     rate = 1e-3 if optimizer == "Adam" else RATE
     momentum = {} if optimizer == "Adam" else {"momentum": 0.9}
     maker = getattr(keras.optimizers, optimizer)
-    methods = methods_of(name, fusion, shapes, rate)
+    epochs = options.epochs or task.epochs
+    methods = methods_of(name, fusion, shapes, rate, epochs)
     if options.methods:
         names = [m if isinstance(m, str) else m["name"] for m in methods]
         pairs = zip(methods, names, strict=True)
@@ -246,7 +306,7 @@ def run(name, fusion, optimizer, options):
             "loss": crossentropy(),
             "metrics": ["accuracy"],
         },
-        fit={"epochs": options.epochs or task.epochs, "batch_size": BATCH},
+        fit={"epochs": epochs, "batch_size": BATCH},
         seeds=options.seeds,
         folder=options.folder / f"{name}_{fusion}_{optimizer}",
         processes=options.processes,

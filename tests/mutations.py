@@ -800,6 +800,63 @@ MUTATIONS = [
         "early = True",
         "callbacks/test_update_prototypes.py",
     ),
+    # Teachers, ensembles and turns.
+    mutation(
+        "unimodal_teacher: samples that lack the modality have part",
+        "layers/unimodal_teacher.py",
+        "squares = ops.where(present, squares, 0.0)",
+        "squares = ops.where(present, squares, squares)",
+        "layers/test_unimodal_teacher.py",
+    ),
+    mutation(
+        "unimodal_teacher: it can be trained after all",
+        "layers/unimodal_teacher.py",
+        "            variable.trainable = not frozen\n",
+        "            variable.trainable = True\n",
+        "layers/test_unimodal_teacher.py",
+    ),
+    mutation(
+        "unimodal_ensemble: logits are averaged",
+        "layers/mean_prediction.py",
+        'if self.activation == "softmax":',
+        "if False:",
+        "layers/test_mean_prediction.py",
+    ),
+    mutation(
+        "alternating_head: the less sure modality counts more",
+        "layers/alternating_head.py",
+        "ops.softmax(surety, axis=1)",
+        "ops.softmax(-surety, axis=1)",
+        "layers/test_alternating_head.py",
+    ),
+    mutation(
+        "alternating_head: the head forgets",
+        "layers/alternating_head.py",
+        "turned = ops.matmul(ops.stop_gradient(x), projection)",
+        "turned = ops.stop_gradient(x)",
+        "layers/test_alternating_head.py",
+    ),
+    mutation(
+        "alternating_head: what was seen is not kept",
+        "layers/alternating_head.py",
+        "self.projection.assign(projection)",
+        "pass",
+        "layers/test_alternating_head.py",
+    ),
+    mutation(
+        "samples: those that are not there are zeros",
+        "objectives/samples.py",
+        "return counts > 0",
+        "return counts >= 0",
+        "objectives/test_samples.py",
+    ),
+    mutation(
+        "samples: the weight of each is logged",
+        "objectives/samples.py",
+        "    logged = False\n",
+        "",
+        "objectives/test_samples.py",
+    ),
     # Contributions and comparisons.
     mutation(
         "contributions: orders do not count alike",

@@ -56,6 +56,7 @@ def compare(
             - arguments of the combiner or the modulation, where it is given as
               a name or a class, and not as an instance;
             - `"learning_rate"`, that of the optimizer;
+            - `"epochs"`, in the place of those of `fit`;
             - `"compile"`: a function of the model that returns a dict of
               further arguments of `compile()`;
             - `"build"`: in the place of `build`;

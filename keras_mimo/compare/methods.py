@@ -11,7 +11,15 @@ from keras_mimo.model import BalancedModel
 
 # What is made anew for each run, by its name, from its class or like itself.
 _MADE = ("combiner", "modulation")
-_OWN = ("name", "build", "callbacks", "compile", "learning_rate", "validate")
+_OWN = (
+    "name",
+    "build",
+    "callbacks",
+    "compile",
+    "epochs",
+    "learning_rate",
+    "validate",
+)
 _COMPILE = {*inspect.signature(BalancedModel.compile).parameters, *_MADE}
 _COMPILE -= {"self"}
 # A list there is one value.

@@ -73,6 +73,8 @@ def train_and_score(setup, given, seed):
     model = made(setup.build, setup.compile, given)
     train, validation = setup.parts(seed)
     options = {"verbose": 0, **setup.fit}
+    if "epochs" in given:
+        options["epochs"] = given["epochs"]
     data = {"train": train.as_given()}
     if validation is not None:
         data["validation"] = validation.as_given()

@@ -53,6 +53,7 @@ def alternating_fusion(encoders, num_classes, alpha=0.1, name=None):
     """
     parts = encode(encoders, num_classes, missing=None)
     head = AlternatingHead(int(num_classes), alpha, name="logits")
-    logits = head(parts.features)
-    outputs = {output: logits[output] for output in ("fused", *parts.features)}
+    outputs = {"fused": head(parts.features)}
+    for modality, features in parts.features.items():
+        outputs[modality] = head(features)
     return MultimodalModel(parts.inputs, outputs, name=name)

@@ -1,14 +1,13 @@
 import keras
 from keras import ops
 
-from keras_mimo.layers.feature_fusion import FeatureFusion
 from keras_mimo.utils.arguments import check_number
 from keras_mimo.utils.arguments import check_units
 from keras_mimo.utils.dtypes import at_least_float32
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
-class AlternatingHead(FeatureFusion):
+class AlternatingHead(keras.layers.Layer):
     """One dense head for all modalities, which learns from one at a time.
 
     Multi-modal learning with alternating uni-modal adaptation (MLA). In step
@@ -26,9 +25,9 @@ class AlternatingHead(FeatureFusion):
 
     `fused = sum_m lambda_m z_m` with `lambda = softmax_m(-e_m)`.
 
-    Each modality's own output is `z_m`. In training it has no gradient, so that
-    `fused` alone trains, whatever combiner there is; and the training metrics
-    of `fused` are those of one modality after another.
+    Called on the features of one modality, it returns `z_m`, without a gradient
+    in training: `fused` alone trains, whatever combiner there is. The training
+    metrics of `fused` are those of one modality after another.
 
     In the released code `alpha` falls from .1 to .01 in each epoch, `h` is of
     the step itself, `alpha + h^T P h` is a matrix by mistake, `P` is scaled to
@@ -49,17 +48,16 @@ class AlternatingHead(FeatureFusion):
         projection: Non-trainable variable `P`, of shape `(features, features)`.
 
     Call arguments:
-        features: Dict from the names of at least two modalities to tensors of
-            shape `(batch, features)`, of the same width.
+        features: Dict from the names of modalities to tensors of shape
+            `(batch, features)`, of the same width, or one such tensor.
         training: Boolean.
 
     Returns:
-        Dict of tensors of shape `(batch, units)`: `"fused"`, and one for each
-        modality.
+        Tensor of shape `(batch, units)`: of a dict, `fused`.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If one is not positive, or if `features` is no such dict.
+        ValueError: If one is not positive, or if features differ in width.
 
     Reference:
 
@@ -67,22 +65,30 @@ class AlternatingHead(FeatureFusion):
         https://arxiv.org/abs/2311.10707)
     """
 
+    # In inference, `call()` is made of layers and operations of Keras only.
+    composite = True
+
     def __init__(self, units, alpha=0.1, **kwargs):
         super().__init__(**{"dtype": at_least_float32(), **kwargs})
         self.units = check_units("units", units)
         self.alpha = check_number("alpha", alpha)
 
     def build(self, input_shape):
-        super().build(input_shape)
-        widths = {m: input_shape[m][-1] for m in self.modalities}
+        shapes = input_shape
+        if not isinstance(input_shape, dict):
+            shapes = {"": input_shape}
+        widths = {modality: shape[-1] for modality, shape in shapes.items()}
         if len(set(widths.values())) > 1:
             raise ValueError(
                 "One head for all modalities needs features of one width: end "
                 "each encoder in a `Dense` layer of as many units. "
                 f"Received: features of the widths {widths}"
             )
-        width = widths[self.modalities[0]]
-        self.head = self.dense("logits", self.units, (None, width))
+        (width,) = set(widths.values())
+        self.head = keras.layers.Dense(
+            self.units, dtype=self.dtype_policy, name=f"{self.name}_logits"
+        )
+        self.head.build((None, width))
 
         def state(name, shape, initializer, **options):
             return self.add_weight(
@@ -103,22 +109,19 @@ class AlternatingHead(FeatureFusion):
         )
 
     def call(self, features, training=None):
-        own = {m: self.head(features[m]) for m in features}
-        if not training:
-            return {"fused": self._by_entropy(own), **own}
-        own = {m: ops.stop_gradient(logits) for m, logits in own.items()}
-        return {"fused": self._of_turn(features), **own}
-
-    def _by_entropy(self, own):
-        logits = ops.stack([own[m] for m in self.modalities], axis=1)
-        log_p = ops.log_softmax(logits, axis=-1)
-        surety = ops.sum(ops.exp(log_p) * log_p, axis=-1, keepdims=True)
-        return ops.sum(ops.softmax(surety, axis=1) * logits, axis=1)
+        if not isinstance(features, dict):
+            logits = self.head(features)
+            return ops.stop_gradient(logits) if training else logits
+        # Not by the order of the dict, which backends change.
+        features = [features[modality] for modality in sorted(features)]
+        if training:
+            return self._of_turn(features)
+        return _by_entropy([self.head(x) for x in features])
 
     def _of_turn(self, features):
         turn = ops.convert_to_tensor(self.turn)
-        x = ops.stack([features[m] for m in self.modalities], axis=1)
-        x = ops.take(x, turn % len(self.modalities), axis=1)
+        x = ops.stack(features, axis=1)
+        x = ops.take(x, turn % len(features), axis=1)
         projection = self._projected()
         self.projection.assign(projection)
         self.mean.assign(ops.mean(ops.stop_gradient(x), axis=0))
@@ -140,9 +143,9 @@ class AlternatingHead(FeatureFusion):
         )
 
     def compute_output_shape(self, input_shape):
-        first = next(iter(input_shape.values()))
-        shape = (*first[:-1], self.units)
-        return dict.fromkeys(("fused", *input_shape), shape)
+        if isinstance(input_shape, dict):
+            input_shape = next(iter(input_shape.values()))
+        return (*input_shape[:-1], self.units)
 
     def get_config(self):
         return {
@@ -150,3 +153,11 @@ class AlternatingHead(FeatureFusion):
             "units": self.units,
             "alpha": self.alpha,
         }
+
+
+def _by_entropy(logits):
+    """The sum of logits by modality, in which the surer count more."""
+    logits = ops.stack(logits, axis=1)
+    log_p = ops.log_softmax(logits, axis=-1)
+    surety = ops.sum(ops.exp(log_p) * log_p, axis=-1, keepdims=True)
+    return ops.sum(ops.softmax(surety, axis=1) * logits, axis=1)

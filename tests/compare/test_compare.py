@@ -417,6 +417,20 @@ def test_callbacks_get_the_data_of_the_run():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_method_may_have_epochs_of_its_own():
+    seen = []
+
+    def callbacks():
+        def count(epoch, logs):
+            seen.append(epoch)
+
+        return [keras.callbacks.LambdaCallback(on_epoch_end=count)]
+
+    compare([{"name": "longer", "epochs": 5, "callbacks": callbacks}], seeds=1)
+    assert seen == [0, 1, 2, 3, 4]
+
+
 def test_what_fails_in_training_is_a_row():
     def fails():
         raise RuntimeError("no such callback")

@@ -90,16 +90,17 @@ def test_saved_and_resumed(tmp_path):
 def test_served_without_what_training_needs(tmp_path):
     model = build()
     fit(model)
+    expected = model.predict(X, verbose=0)["fused"]
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    actual = clone.predict(X, verbose=0)["fused"]
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
     served = keras_mimo.inference_model(model)
     # Two encoders and a dense head.
     assert served.count_params() == 2 * 16 + 15
     served.save(tmp_path / "served.keras")
     again = keras.models.load_model(tmp_path / "served.keras")
-    np.testing.assert_allclose(
-        again.predict(X, verbose=0),
-        model.predict(X, verbose=0)["fused"],
-        atol=1e-6,
-    )
+    np.testing.assert_allclose(again.predict(X, verbose=0), expected, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -128,7 +129,7 @@ def test_mixed_precision_and_a_comparison():
         fit={"epochs": 1, "batch_size": 8},
         seeds=1,
     )
-    assert "MLA" in str(result)
+    assert "failed" not in str(result)
 
 
 def test_features_of_several_widths():
