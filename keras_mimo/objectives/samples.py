@@ -17,27 +17,32 @@ from keras_mimo.utils.arguments import check_units
 class Samples(Outputs):
     """Every sample of a batch is an objective: its own loss.
 
-    Instance-wise risk minimisation, for a model with one output and one loss.
-    The K losses are those of the samples before any reduction, so that
-    `combiner="mean"` trains as Keras does. In a smaller batch the others are
-    absent; in a larger one sample `i` belongs to objective `i mod K`, the mean
-    of its samples, and so K parts of a batch can be compared too. A sample of
-    weight 0, and one that is masked, is absent.
+    Instance-wise risk minimisation. The K losses are those of the samples
+    before any reduction, so that `combiner="mean"` trains as Keras does. In a
+    smaller batch the others are absent; so is a sample of weight 0, and one
+    that is masked. In a larger batch sample `i` belongs to objective `i mod K`,
+    the mean of its samples: K independent parts of the batch.
 
     A combiner of gradients takes K backward passes. Compare the samples over a
     few variables only, `balanced_variables=` those of the last layer: then each
     of the K goes no further than these, and one goes through the model.
+    (`gradients_at=` has nothing to compare: a sample's gradient at the output
+    of a layer is zero but for its own row.)
 
     The weights of samples are not logged.
 
     Args:
-        batch_size: Positive integer K, how many samples a batch has.
-        missing_label: As in `keras_mimo.Outputs`. Defaults to `None`.
+        batch_size: Positive integer K, how many samples a batch has, or how
+            many parts.
+        within: The `Outputs` whose objectives are split into samples, such as
+            `keras_mimo.Modalities()`, with an objective `<output>_sample_<k>`
+            for each pair. Defaults to `None`: `keras_mimo.Outputs()`, with
+            objectives `sample_<k>` where the model has one output.
 
     Raises:
-        TypeError: If `batch_size` is no integer.
-        ValueError: If it is not positive; when the model is built, if it has
-            several outputs or losses.
+        TypeError: If an argument is of the wrong type.
+        ValueError: If `batch_size` is not positive; when the model is built, if
+            an output has several losses.
 
     Example:
 
@@ -63,11 +68,33 @@ class Samples(Outputs):
     # One for each of the samples of a batch would fill the logs.
     logged = False
 
-    def __init__(self, batch_size, missing_label=None):
-        super().__init__(missing_label)
+    def __init__(self, batch_size, within=None):
+        super().__init__()
         self.batch_size = check_units("batch_size", batch_size)
+        if within is not None and not isinstance(within, Outputs):
+            raise TypeError(
+                "`within` must be an `Outputs` or `Modalities` objective. "
+                f"Received: within={within} of type {type(within)}"
+            )
+        self.within = within or Outputs()
         # A replica does not know which samples the others have.
         self.across_replicas = False
+
+    def compile(self, loss, loss_weights, output_names):
+        super().compile(loss, loss_weights, output_names)
+        self.within.compile(loss, loss_weights, output_names)
+
+    def targets(self, y, y_pred):
+        return self.within.targets(y, y_pred)
+
+    def labels(self, y, y_pred):
+        return self.within.labels(y, y_pred)
+
+    def expand_metrics(self, metrics, output_names):
+        return self.within.expand_metrics(metrics, output_names)
+
+    def check_names(self, names):
+        self.within.check_names(names)
 
     def default_weights(self):
         raise ValueError(
@@ -76,7 +103,15 @@ class Samples(Outputs):
         )
 
     def get_config(self):
-        return {**super().get_config(), "batch_size": self.batch_size}
+        return {
+            "batch_size": self.batch_size,
+            "within": keras.saving.serialize_keras_object(self.within),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        within = keras.saving.deserialize_keras_object(config["within"])
+        return cls(**{**config, "within": within})
 
     def _check_joint(self, loss):
         raise ValueError(
@@ -85,31 +120,34 @@ class Samples(Outputs):
         )
 
     def _recorder(self, losses, weights, output, weigh_sum):
+        if len(losses) > 1:
+            raise ValueError(
+                "`loss` must be one loss for each output with `Samples`. "
+                f"Received: {[name_of(loss) for loss in losses]}"
+            )
         return _SampleRecorder(
             losses, weights, self._records, output, weigh_sum, self.batch_size
         )
 
     def _build(self, records, y_pred):
         super()._build(records, y_pred)
-        if len(self.names) > 1:
-            raise ValueError(
-                "`Samples` needs a model with one output that has one loss. "
-                f"Received: losses of {self.names}"
-            )
-        self.names = [f"sample_{k}" for k in range(self.batch_size)]
+        samples = [f"sample_{k}" for k in range(self.batch_size)]
+        outputs = self.names
+        self.names = samples
+        if len(outputs) > 1:
+            self.names = [
+                f"{o}_{sample}" for o in outputs for sample in samples
+            ]
 
     def _losses(self, records):
-        (record,) = records
-        losses, _ = record.values
-        return ops.unstack(losses, self.batch_size)
+        losses = ops.concatenate([r.values[0] for r in records])
+        return ops.unstack(losses, len(records) * self.batch_size)
 
     def _active(self, records):
-        (record,) = records
-        _, counts = record.values
-        return counts > 0
+        return ops.concatenate([r.values[1] for r in records]) > 0
 
     def _track(self, records, y_pred):
-        """Nothing: the total is logged as `loss`."""
+        """Nothing: Keras logs the losses of outputs."""
 
 
 class _SampleRecorder(Recorder):
@@ -139,8 +177,11 @@ class _SampleRecorder(Recorder):
         means = totals / ops.maximum(counts, 1.0)
         labels = Labels(given, y_true, num_classes, unknown)
         self.sink.append(Record(self, (means, counts), None, labels))
-        # What Keras logs.
-        return ops.sum(means)
+        values = [
+            self._value(loss, name, y_true, y_pred, sample_weight)
+            for loss, name in zip(self.losses, self.loss_names, strict=True)
+        ]
+        return sum(self.weigh(values) if self.weigh_sum else values)
 
     def _of_objectives(self, values):
         """Sums over the samples of each, a tensor of shape `(K,)`."""

@@ -189,12 +189,47 @@ def test_invalid_arguments():
         Samples("all")
     with pytest.raises(ValueError, match="`Samples` needs a combiner"):
         build(combiner=None)
-    inputs = keras.Input((WIDTH,))
-    outputs = {name: layers.Dense(3, name=name)(inputs) for name in "ab"}
-    model = keras_mimo.BalancedModel(inputs, outputs)
-    model.compile("sgd", LOSS, objectives=Samples(K), combiner="mean")
-    with pytest.raises(ValueError, match="one output that has one loss"):
-        model.objectives({"a": Y, "b": Y}, model(X))
+    with pytest.raises(TypeError, match="`within`"):
+        Samples(K, within="outputs")
+    model = build()
+    model.compile("sgd", [LOSS, LOSS], objectives=Samples(K), combiner="mean")
+    with pytest.raises(ValueError, match="one loss for each output"):
+        model.objectives(Y, model(X))
+
+
+def test_parts_of_the_batch_for_each_output():
+    """Of a multi-modal model, whose outputs have one label."""
+    inputs = {m: keras.Input((WIDTH,), name=m) for m in "av"}
+    own = {m: layers.Dense(3)(x) for m, x in inputs.items()}
+    outputs = {"fused": layers.Add()(list(own.values())), **own}
+    model = keras_mimo.MultimodalModel(inputs, outputs)
+    model.compile(
+        "sgd",
+        LOSS,
+        metrics=["accuracy"],
+        objectives=Samples(2, within=keras_mimo.Modalities()),
+        combiner="mean",
+    )
+    x = {"a": X, "v": X[::-1].copy()}
+    y_pred = model(x)
+    losses, active = model.objectives(Y, y_pred)
+    names = [f"{o}_sample_{k}" for o in ("fused", "a", "v") for k in range(2)]
+    assert sorted(model.objectives.names) == sorted(names)
+    assert keras.ops.convert_to_numpy(active).all()
+    found = dict(zip(model.objectives.names, losses, strict=True))
+    for output in outputs:
+        for k in range(2):
+            expected = LOSS(Y[k::2], y_pred[output][k::2])
+            np.testing.assert_allclose(
+                keras.ops.convert_to_numpy(found[f"{output}_sample_{k}"]),
+                keras.ops.convert_to_numpy(expected),
+                rtol=1e-5,
+            )
+    logs = model.train_on_batch(x, Y, return_dict=True)
+    total = sum(keras.ops.convert_to_numpy(loss) for loss in losses) / 6
+    np.testing.assert_allclose(logs["loss"], total, rtol=1e-5)
+    expected = keras.ops.convert_to_numpy(LOSS(Y, y_pred["a"]))
+    np.testing.assert_allclose(logs["a_loss"], expected, rtol=1e-5)
 
 
 @pytest.mark.slow
