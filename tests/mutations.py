@@ -853,7 +853,7 @@ MUTATIONS = [
     mutation(
         "samples: the weight of each is logged",
         "objectives/samples.py",
-        "    logged = False\n",
+        "    many = True\n",
         "",
         "objectives/test_samples.py",
     ),

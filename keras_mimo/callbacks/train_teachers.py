@@ -78,6 +78,10 @@ class TrainTeachers(keras.callbacks.Callback):
             for node in new.values():
                 stack.enter_context(node.operation.unfrozen())
             stack.enter_context(gradients.engine().forked_random_state())
+            # TensorFlow's, whose replicas are to have the new variables too.
+            strategy = getattr(self.model, "distribute_strategy", None)
+            if strategy is not None:
+                stack.enter_context(strategy.scope())
             self._train(_classifiers(self.model, new, self.seed))
         for node in new.values():
             node.operation.trained.assign(1.0)

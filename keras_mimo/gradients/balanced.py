@@ -13,7 +13,8 @@ def block_rows(pullback, blocks, keep=FlatRows):
     Args:
         pullback: An object with `num_objectives` and `row(k, indices)`, the
             gradient of output `k` with respect to the variables at `indices`,
-            `None` where there is none.
+            `None` where there is none; and `rows(indices)`, all of them by one
+            vectorised pass, which is taken if `at_once` is true.
         blocks: List of lists of indices.
         keep: Function of an iterable of K lists of gradients, in which they are
             computed, that keeps them. Defaults to `FlatRows`.
@@ -23,7 +24,10 @@ def block_rows(pullback, blocks, keep=FlatRows):
     """
     indices = [index for block in blocks for index in block]
     count = pullback.num_objectives
-    rows = (pullback.row(k, indices) for k in range(count))
+    if pullback.at_once:
+        rows = pullback.rows(indices)
+    else:
+        rows = (pullback.row(k, indices) for k in range(count))
     if len(blocks) == 1:
         return [keep(rows)]
     rows = list(rows)

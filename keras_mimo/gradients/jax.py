@@ -139,10 +139,11 @@ gramian_of_sums = gramian_of_samples = gramian
 class Pullback:
     """Gradients of the outputs of one forward pass, one row at a time."""
 
-    def __init__(self, pushforward, trainable, probe, taps, outputs):
+    def __init__(self, pushforward, trainable, probe, taps, outputs, at_once):
         self._pushforward = pushforward
         self._inputs = (trainable, probe, taps)
         self._outputs = outputs
+        self.at_once = at_once
         self.num_objectives = len(outputs) - 1
         self._jaxpr = jax.make_jaxpr(pushforward)(*self._inputs).jaxpr
 
@@ -152,6 +153,21 @@ class Pullback:
         trainable, _, _ = self._gradients([k], [1.0])
         reached = self._reached(k)
         return [trainable[i] if reached[i] else None for i in indices]
+
+    def rows(self, indices):
+        count = self.num_objectives
+
+        def linear(*inputs):
+            return jnp.stack(self._pushforward(*inputs)[:count])
+
+        transpose = jax.linear_transpose(linear, *self._inputs)
+        cotangents = jnp.eye(count, dtype=self._outputs[0].dtype)
+        trainable, _, _ = jax.vmap(transpose)(cotangents)
+        reached = self._reached(range(count))
+        return [
+            [trainable[i][k] if reached[i] else None for i in indices]
+            for k in range(count)
+        ]
 
     def weighted(self, weights, indices):
         outputs = range(len(weights))
@@ -183,7 +199,8 @@ class Pullback:
 
     def _reached(self, k):
         """Which inputs output `k` depends on: JAX's gradients are zeros."""
-        used = [index == k for index in range(len(self._outputs))]
+        chosen = k if isinstance(k, range) else (k,)
+        used = [index in chosen for index in range(len(self._outputs))]
         return partial_eval.dce_jaxpr(self._jaxpr, used)[1]
 
     def _gradients(self, chosen, cotangents):
@@ -243,7 +260,9 @@ def train_step(model, state, data):
         forward, trainable, probe, taps, has_aux=True
     )
     outputs = (*losses.own, losses.additional)
-    pullback = Pullback(pushforward, trainable, probe, taps, outputs)
+    pullback = Pullback(
+        pushforward, trainable, probe, taps, outputs, model._rows_at_once
+    )
     factor = pullback.at_probe() if model._overrides_loss else None
     with _scope(model, trainable, *updates) as scope:
         gradients = model._combine_gradients(
@@ -370,7 +389,9 @@ def loss_gradients(model, losses, variables):
         outputs, pushforward, passed_on = jax.linearize(
             forward, chosen, probe, [], has_aux=True
         )
-        pullback = Pullback(pushforward, chosen, probe, [], outputs)
+        pullback = Pullback(
+            pushforward, chosen, probe, [], outputs, at_once=False
+        )
         indices = range(len(chosen))
         rows = [pullback.row(k, indices) for k in range(len(outputs))]
         return rows, passed_on

@@ -144,20 +144,40 @@ class Pullback:
         variables: List of variables.
         taps: List of tensors.
         keep_rows: Whether the gradient of a table is a `SparseGradient`.
+        at_once: Whether `rows()` is to be preferred to `row()`.
     """
 
-    def __init__(self, tape, outputs, variables, taps, keep_rows):
+    def __init__(self, tape, outputs, variables, taps, keep_rows, at_once):
         self._tape = tape
         self._outputs = outputs
         self._variables = variables
         self._taps = taps
         self._keep_rows = keep_rows
+        self.at_once = at_once
         self.num_objectives = len(outputs) - 1
 
     keep = FlatRows
 
     def row(self, k, indices):
         return self._of_variables([self._outputs[k]], None, indices)
+
+    def rows(self, indices):
+        count = self.num_objectives
+        outputs = self._outputs[:count]
+        variables = [self._variables[index] for index in indices]
+        there = []
+
+        def row(cotangents):
+            gradients = self._tape.gradient(
+                outputs, variables, output_gradients=tf.unstack(cotangents)
+            )
+            there[:] = [gradient is not None for gradient in gradients]
+            return [_tensor(g) for g in gradients if g is not None]
+
+        eye = tf.eye(count, dtype=outputs[0].dtype)
+        found = map(tf.unstack, tf.vectorized_map(row, eye))
+        parts = [next(found) if t else [None] * count for t in there]
+        return [list(row) for row in zip(*parts, strict=True)]
 
     def weighted(self, weights, indices):
         weights = tf.unstack(weights)
@@ -249,7 +269,14 @@ def train_step(model, data):
     if model._overrides_loss:
         factor = tape.gradient(losses.total, probe)
     gradients = model._combine_gradients(
-        Pullback(tape, outputs, variables, taps, _keeps_rows(model)),
+        Pullback(
+            tape,
+            outputs,
+            variables,
+            taps,
+            _keeps_rows(model),
+            model._rows_at_once,
+        ),
         losses.whole,
         losses.active,
         scale,

@@ -254,10 +254,11 @@ def gramian_of_samples(matrix):
 class Pullback:
     """Gradients of the outputs of one forward pass, one row at a time."""
 
-    def __init__(self, outputs, variables, taps):
+    def __init__(self, outputs, variables, taps, at_once):
         self._outputs = outputs
         self._values = [variable.value for variable in variables]
         self._taps = taps
+        self.at_once = at_once
         self.num_objectives = len(outputs) - 1
 
     def keep(self, rows):
@@ -269,6 +270,19 @@ class Pullback:
 
     def row(self, k, indices):
         return _gradients([self._outputs[k]], [None], self._at(indices))
+
+    def rows(self, indices):
+        outputs = self._outputs[: self.num_objectives]
+        cotangents = torch.eye(len(outputs), dtype=outputs[0].dtype)
+        gradients = torch.autograd.grad(
+            outputs,
+            self._at(indices),
+            grad_outputs=cotangents.to(outputs[0].device).unbind(),
+            is_grads_batched=True,
+            retain_graph=True,
+            allow_unused=True,
+        )
+        return _by_output(gradients, len(outputs))
 
     def weighted(self, weights, indices):
         outputs = self._outputs[: len(weights)]
@@ -283,6 +297,12 @@ class Pullback:
 
     def _at(self, indices):
         return [self._values[index] for index in indices]
+
+
+def _by_output(gradients, count):
+    """The rows of K outputs, of gradients with K along their first axis."""
+    parts = [[None] * count if g is None else g.unbind() for g in gradients]
+    return [list(row) for row in zip(*parts, strict=True)]
 
 
 def _gradients(outputs, cotangents, sources):
@@ -319,7 +339,7 @@ def train_step(model, data):
     if model._overrides_loss:
         (factor,) = _gradients([losses.total], [None], [probe])
     gradients = model._combine_gradients(
-        Pullback(outputs, variables, taps),
+        Pullback(outputs, variables, taps, model._rows_at_once),
         losses.whole,
         losses.active,
         scale,

@@ -21,13 +21,15 @@ class Objective:
         across_replicas: Whether the losses of replicas that share a batch,
             each reduced as a `keras.losses.Loss` reduces it there, are together
             those of the batch. Without, several replicas can't train.
-        logged: Whether the weight of each objective is logged.
+        many: Whether objectives are so many, and so alike, that the weight of
+            each is not logged, and that their gradients at a few variables are
+            taken in one vectorised pass.
         metrics: List of `keras.metrics.Metric` that the objective itself keeps
             up to date, each named `<objective>_loss`.
     """
 
     across_replicas = False
-    logged = True
+    many = False
     _bound_to = None
 
     def __init__(self):

@@ -24,8 +24,10 @@ class Samples(Outputs):
     the mean of its samples: K independent parts of the batch.
 
     A combiner of gradients takes K backward passes. Compare the samples over a
-    few variables only, `balanced_variables=` those of the last layer: then each
-    of the K goes no further than these, and one goes through the model.
+    few variables only, `balanced_variables=` those of the last layer: then all
+    K are taken in one vectorised pass that goes no further than these, and one
+    goes through the model. (It takes the memory of K: do not balance most of a
+    large model so.)
     (`gradients_at=` has nothing to compare: a sample's gradient at the output
     of a layer is zero but for its own row.)
 
@@ -65,8 +67,7 @@ class Samples(Outputs):
         https://arxiv.org/abs/2406.16232)
     """
 
-    # One for each of the samples of a batch would fill the logs.
-    logged = False
+    many = True
 
     def __init__(self, batch_size, within=None):
         super().__init__()

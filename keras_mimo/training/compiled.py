@@ -99,7 +99,7 @@ class CompiledObjectives:
             numbers, *weights = ask(*tensors)
         if self._tracker is not None:
             counts = np.append(reached.sum(axis=0), 1)
-            if not self.objective.logged:
+            if self.objective.many:
                 numbers, counts = numbers[-1:], counts[-1:]
             self._tracker.update_state(numbers, counts)
         return weights
@@ -157,7 +157,7 @@ class CompiledObjectives:
         self.build_combiners(names)
         several = len(names) > 1
         if several and self.combiner.needs != "gradients":
-            logged = names if self.objective.logged else []
+            logged = [] if self.objective.many else names
             tracked = [f"{name}_weight" for name in logged]
             if self.combiner.needs == "gramian":
                 tracked.append("conflict")

@@ -24,6 +24,7 @@ class GradientScope:
     Attributes:
         blockwise: Whether there are several blocks.
         given: Whether any of the arguments is.
+        balances_a_part: Whether `balanced_variables` is.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -48,6 +49,7 @@ class GradientScope:
                 f"balanced_variables={balanced_variables}, blocks={blocks}, "
                 f"gradients_at={gradients_at}"
             )
+        self.balances_a_part = balanced_variables is not None
         self._model = model
         self._balanced_variables = balanced_variables
         self._blocks = blocks

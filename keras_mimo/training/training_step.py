@@ -271,6 +271,15 @@ class TrainingStep(keras.Model):
         _, losses = override.asked[-1]
         return losses[1:]
 
+    @property
+    def _rows_at_once(self):
+        """Whether the gradients of all objectives are taken in one pass.
+
+        It takes the memory of K passes, and is for a few variables.
+        """
+        scope = self._gradient_scope
+        return self.objectives.many and scope.balances_a_part
+
     def _tapped_layer(self):
         """The layer at whose output gradients are taken, or `None`."""
         scope = self._gradient_scope

@@ -70,6 +70,18 @@ def modalities():
     return keras_mimo.late_fusion(encoders, num_classes=5)
 
 
+def taught():
+    return keras_mimo.add_unimodal_teachers(modalities())
+
+
+def alternating():
+    encoders = {}
+    for name in ("left", "right"):
+        first = keras.Input((4,), name=name)
+        encoders[name] = keras.Model(first, keras.layers.Dense(6)(first))
+    return keras_mimo.alternating_fusion(encoders, num_classes=5)
+
+
 def two_inputs():
     x, y = classes()
     return {"left": x, "right": x[:, ::-1].copy()}, y
@@ -144,6 +156,15 @@ OTHERS = {
             callbacks.Relearning(two_inputs(), of_other_classes(), every=3),
         ],
     },
+    "losses and teachers": {
+        **case(combiners.SumCombiner, taught, two_inputs, crossentropy),
+        "callbacks": lambda: [
+            callbacks.TrainTeachers(two_inputs(), 2, batch_size=BATCH)
+        ],
+    },
+    "losses in turns": case(
+        combiners.SumCombiner, alternating, two_inputs, crossentropy
+    ),
     "losses of epochs": case(combiners.DWACombiner),
     "losses looked at again": case(combiners.FAMOCombiner),
     "trainable": case(combiners.UncertaintyCombiner),

@@ -70,6 +70,7 @@ def rows(w, part):
     )
 
 
+@pytest.mark.slow
 def test_modo_as_torchjd_has_it():
     torch = pytest.importorskip("torch")
     aggregation = pytest.importorskip("torchjd.aggregation")

@@ -197,6 +197,7 @@ def test_invalid_arguments():
         model.objectives(Y, model(X))
 
 
+@pytest.mark.slow
 def test_parts_of_the_batch_for_each_output():
     """Of a multi-modal model, whose outputs have one label."""
     inputs = {m: keras.Input((WIDTH,), name=m) for m in "av"}
