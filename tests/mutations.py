@@ -846,8 +846,8 @@ MUTATIONS = [
     mutation(
         "samples: those that are not there are zeros",
         "objectives/samples.py",
-        "return counts > 0",
-        "return counts >= 0",
+        "for r in records]) > 0",
+        "for r in records]) >= 0",
         "objectives/test_samples.py",
     ),
     mutation(
