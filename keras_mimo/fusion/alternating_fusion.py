@@ -14,7 +14,7 @@ def alternating_fusion(encoders, num_classes, alpha=0.1, name=None):
 
     Compile it without a combiner, or with any of losses: the fused output alone
     trains. Each batch is one modality's: with `M` of them, train for `M` times
-    the epochs.
+    the epochs. No sample may lack a modality.
 
     Args:
         encoders: Dict of encoders, as in `keras_mimo.late_fusion()`, with

@@ -1,3 +1,4 @@
+import keras
 from keras import tree
 
 from keras_mimo.fusion.arguments import check_encoders
@@ -73,5 +74,15 @@ def unimodal_ensemble(models, activation="softmax", name=None):
             "The values of `models` must return logits of one shape, "
             f"`(batch, width)`. Received: models that return {shapes}"
         )
+    dtype = keras.config.floatx()
+    # A loss computed in float16 would overflow.
+    outputs = {
+        modality: logits
+        if logits.dtype == dtype
+        else keras.layers.Activation(
+            "linear", dtype=dtype, name=f"{modality}_{dtype}"
+        )(logits)
+        for modality, logits in outputs.items()
+    }
     fused = MeanPrediction(activation, name="fused")(outputs)
     return MultimodalModel(inputs, {"fused": fused, **outputs}, name=name)

@@ -124,7 +124,10 @@ class AlternatingHead(keras.layers.Layer):
         x = ops.take(x, turn % len(features), axis=1)
         projection = self._projected()
         self.projection.assign(projection)
-        self.mean.assign(ops.mean(ops.stop_gradient(x), axis=0))
+        mean = ops.mean(ops.stop_gradient(x), axis=0)
+        # What is not finite is not known, and would stay in P.
+        finite = ops.all(ops.isfinite(mean))
+        self.mean.assign(ops.where(finite, mean, ops.zeros_like(mean)))
         self.turn.assign(turn + 1)
         kernel = ops.convert_to_tensor(self.head.kernel)
         fixed = ops.stop_gradient(kernel)

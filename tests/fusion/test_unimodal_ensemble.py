@@ -78,6 +78,17 @@ def test_each_is_trained_as_it_would_be_alone():
             np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
+def test_logits_are_float32_under_mixed_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        ensemble = keras_mimo.unimodal_ensemble({m: classifier() for m in X})
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for output in ensemble.output.values():
+        assert output.dtype == "float32"
+    assert np.isfinite(ensemble.predict(X, verbose=0)["fused"]).all()
+
+
 def test_invalid_arguments():
     with pytest.raises(TypeError, match="`models` must be a dict"):
         keras_mimo.unimodal_ensemble([classifier(), classifier()])

@@ -135,6 +135,14 @@ def test_a_step_changes_little_for_the_features_before():
     assert np.abs(mean @ found).max() < 0.01 * np.abs(mean @ plain).max()
 
 
+def test_features_that_are_not_finite_leave_no_trace():
+    layer = head(4)
+    x = features("av", 4)
+    layer({**x, "a": np.full_like(x["a"], np.nan)}, training=True)
+    layer(x, training=True)
+    np.testing.assert_array_equal(numpy_of(layer.projection.value), np.eye(4))
+
+
 def test_invalid_arguments():
     with pytest.raises(ValueError, match="`units`"):
         AlternatingHead(0)
