@@ -1,3 +1,5 @@
+import math
+
 import keras
 
 from keras_mimo import gradients
@@ -140,11 +142,13 @@ class BalancedGradientCombiner(KeptState):
 
     def _weigh(self, losses, gramian, active, training):
         losses = _as_float(losses)
+        if active is None:
+            active = ops.ones_like(losses, dtype="bool")
+        if ops.is_numpy() and self._is_usual(losses, gramian, active):
+            return self.call(losses, gramian, active, training)
         if gramian is not None:
             gramian = _as_float(gramian)
             losses, gramian = _same_dtype(losses, gramian)
-        if active is None:
-            active = ops.ones_like(losses, dtype="bool")
         active = ops.cast(active, "bool")
         self._check_shapes(losses, gramian, active)
         if not self.built:
@@ -168,6 +172,24 @@ class BalancedGradientCombiner(KeptState):
         if self.needs == "gramian":
             usual = usual & (ops.sum(uniform) > 1)
         return ops.where(active, ops.where(usual, weights, uniform), 0.0)
+
+    def _is_usual(self, losses, gramian, active):
+        """Whether arrays are as `call()` has them, and nothing is absent."""
+        count = len(self.objective_names or ())
+        total = losses.sum()
+        if gramian is not None:
+            if gramian.dtype != losses.dtype or gramian.shape != (count, count):
+                return False
+            total = total + gramian.sum()
+        elif self.needs == "gramian":
+            return False
+        return (
+            count > 1
+            and losses.shape == active.shape == (count,)
+            and active.dtype == "bool"
+            and active.all()
+            and math.isfinite(total)
+        )
 
     def call(self, losses, gramian=None, active=None, training=True):
         """Computes the weights; implemented by subclasses.

@@ -15,6 +15,7 @@ __all__ = [
     "small",
     "small_scalar",
     "surely",
+    "surely_below",
     "update_gradients",
     "weighted_blocks",
 ]
@@ -74,4 +75,11 @@ def surely(condition):
     """Whether a boolean scalar is true, and Python can tell without waiting."""
     if keras.backend.backend() == "torch":
         return engine().surely(condition)
+    return False
+
+
+def surely_below(integers, limit):
+    """As `surely()`, whether integers are all from 0 to below a limit."""
+    if keras.backend.backend() == "torch":
+        return engine().surely_below(integers, limit)
     return False

@@ -1,11 +1,13 @@
 import contextlib
 import contextvars
+import functools
 
 import jax
 import jax.numpy as jnp
 import keras
 from jax.interpreters import partial_eval
 
+from keras_mimo.gradients import metrics
 from keras_mimo.gradients.branch import traced_branch
 from keras_mimo.gradients.flat import FlatRows
 from keras_mimo.gradients.skipped import combiner_state
@@ -63,10 +65,6 @@ def undo_skipped(model, step):
     return undoing_step
 
 
-def clear_gradients(variables):
-    """Does nothing: JAX keeps no gradients in variables."""
-
-
 # Which branch the step that is being compiled takes, `None` if both.
 _known = contextvars.ContextVar("known", default=None)
 
@@ -83,7 +81,7 @@ def make_train_function(model, make):
     """Makes a function that chooses between two compiled steps.
 
     In a branch of XLA's, convolutions on a CPU take forty times as long. The
-    choice waits for the step before.
+    choice may have to wait for the step before.
     """
     make()
     if model.run_eagerly or not model.jit_compile:
@@ -109,13 +107,41 @@ def make_train_function(model, make):
     # No operation of JAX: in a step of a millisecond that would be seen.
     counter = [v is model.combiner.step for v in model.non_trainable_variables]
     place = counter.index(True)
+    watch = _CounterWatch(model.combiner.n)
 
-    def step(state, data):
-        _, non_trainable, _, _ = state
-        due = int(non_trainable[place]) == 0
-        return steps[due](state, data)
+    def step(state, iterator):
+        due = watch.is_zero(state[1][place])
+        logs, state = steps[due](state, next(iterator))
+        watch.moved_to(state[1][place])
+        return logs, state
 
-    model.train_function = lambda state, iterator: step(state, next(iterator))
+    model.train_function = step
+
+
+class _CounterWatch:
+    """Tells when a counter of steps is 0, and seldom waits for its value.
+
+    A step moves it on by one, or by none if it is undone: what is past 0 stays
+    so until it may have come to the period.
+
+    Args:
+        period: Integer, from which on it is 0 again.
+    """
+
+    def __init__(self, period):
+        self._period = period
+        self._last = None
+        self._highest = 0
+
+    def is_zero(self, counter):
+        known = counter is self._last and 1 < self._highest < self._period
+        if not known:
+            self._highest = int(counter)
+        return self._highest == 0
+
+    def moved_to(self, counter):
+        self._last = counter
+        self._highest += 1
 
 
 def symbolic_build(model, iterator, data_batch):
@@ -283,8 +309,19 @@ def train_step(model, state, data):
     return _updated(model, state, gradients, losses.total, y_pred, data)
 
 
-def modulated_step(model, state, data):
-    """A step of a combiner of losses, with a modulation."""
+add_rows = metrics.add_rows
+update_means = metrics.update_means
+results = metrics.results
+
+
+def losses_step(model, keras_step):
+    """The training step of a combiner of losses."""
+    if model._modulated is None:
+        return keras_step
+    return functools.partial(_modulated_step, model)
+
+
+def _modulated_step(model, state, data):
     trainable, non_trainable, optimizer_values, metrics = state
     differentiate = jax.value_and_grad(
         model.compute_loss_and_updates, has_aux=True

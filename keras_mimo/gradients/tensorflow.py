@@ -1,8 +1,10 @@
 import contextlib
+import functools
 
 import keras
 import tensorflow as tf
 
+from keras_mimo.gradients import metrics
 from keras_mimo.gradients import modulated
 from keras_mimo.gradients import skipped
 from keras_mimo.gradients.branch import traced_branch
@@ -72,10 +74,9 @@ def _has_workers(strategy):
 
 
 undo_skipped = skipped.undo_skipped
-
-
-def clear_gradients(variables):
-    """Does nothing: TensorFlow keeps no gradients in variables."""
+add_rows = metrics.add_rows
+update_means = metrics.update_means
+results = metrics.results
 
 
 def branch(predicate, function, other, state):
@@ -287,8 +288,14 @@ def train_step(model, data):
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
 
-def modulated_step(model, data):
-    """A step of a combiner of losses, with a modulation."""
+def losses_step(model, keras_step):
+    """The training step of a combiner of losses."""
+    if model._modulated is None:
+        return keras_step
+    return functools.partial(_modulated_step, model)
+
+
+def _modulated_step(model, data):
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     with tf.GradientTape() as tape:
         y_pred = model(x, **model._training_argument())

@@ -1,17 +1,20 @@
 import contextlib
 import contextvars
+import functools
 
 import keras
 import numpy as np
 import torch
 from torch import distributed
 
+from keras_mimo.gradients import metrics
 from keras_mimo.gradients import modulated
 from keras_mimo.gradients import skipped
 from keras_mimo.gradients.flat import FlatRows
 from keras_mimo.gradients.taps import recorded
 from keras_mimo.gradients.torch_rows import TorchRows
 from keras_mimo.solvers.ops import in_numpy
+from keras_mimo.utils._keras import in_stateless_scope
 
 # Those that inner products are computed in.
 FLAT_TYPES = (torch.float32, torch.float64)
@@ -152,16 +155,6 @@ def _by_dtype(tensors):
 undo_skipped = skipped.undo_skipped
 
 
-def clear_gradients(variables):
-    """Forgets also the gradients that Keras' own step would add to for ever.
-
-    Those are of variables that are no weights of a module, and of all but one
-    of those with the same path: a module knows weights by their paths.
-    """
-    for variable in variables:
-        variable.value.grad = None
-
-
 def branch(predicate, function, other, state):
     """As `traced_branch()`; here Python can tell which function to call."""
     return function() if predicate else other()
@@ -185,6 +178,10 @@ def small(function, tensors):
     """As `gradients.small()`: in NumPy, unless that would wait for a device."""
     if not _all_small(tensors):
         return function(*tensors)
+    return _in_numpy(function, tensors)
+
+
+def _in_numpy(function, tensors):
     result = in_numpy(
         function, [t if t is None else t.numpy() for t in tensors]
     )
@@ -198,25 +195,58 @@ def small_scalar(function, losses, active):
     tensors = [losses.detach(), active]
     if not _all_small(tensors):
         return function(losses, active)
-    gradient, scalar = small(function, tensors)
-    return gradient, _WithGradient.apply(losses, scalar, gradient)
-
-
-class _WithGradient(torch.autograd.Function):
-    """A scalar that was computed elsewhere, as was its gradient."""
-
-    @staticmethod
-    def forward(ctx, tensor, scalar, gradient):
-        ctx.gradient = gradient
-        return scalar.clone()
-
-    @staticmethod
-    def backward(ctx, upstream):
-        return upstream * ctx.gradient, None, None
+    gradient, value = _in_numpy(function, tensors)
+    scalar = (losses * gradient).sum()
+    # What has this gradient, with the value that was computed.
+    scalar.data = value
+    return gradient, scalar
 
 
 def surely(condition):
     return _all_small([condition]) and bool(condition)
+
+
+def add_rows(variable, rows):
+    """As `metrics.add_rows()`, without what Keras does for an assignment."""
+    if in_stateless_scope():
+        metrics.add_rows(variable, rows)
+        return
+    with torch.no_grad():
+        for old, row in zip(variable.value, rows, strict=True):
+            old += torch.as_tensor(row, device=old.device)
+
+
+def update_means(means, values, counts):
+    """As `metrics.update_means()`, with one call for all."""
+    if in_stateless_scope():
+        metrics.update_means(means, values, counts)
+        return
+    totals = [mean.total.value for mean in means]
+    with torch.no_grad():
+        values = [
+            value.to(total.dtype)
+            for value, total in zip(values, totals, strict=True)
+        ]
+        torch._foreach_add_(totals, torch._foreach_mul(values, counts))
+        torch._foreach_add_([mean.count.value for mean in means], counts)
+
+
+def results(all_metrics):
+    """As `metrics.results()`, with one division for all means."""
+    means = [m for m in all_metrics if type(m) is keras.metrics.Mean]
+    totals = [mean.total.value for mean in means]
+    # As in Keras, 0 where nothing was counted.
+    counts = [mean.count.value for mean in means]
+    counts = torch._foreach_clamp_min(counts, torch.finfo(torch.float32).tiny)
+    found = dict(zip(means, torch._foreach_div(totals, counts), strict=True))
+    return [found[m] if m in found else m.result() for m in all_metrics]
+
+
+def surely_below(integers, limit):
+    if not _all_small([integers]):
+        return False
+    array = integers.numpy()
+    return array.size > 0 and 0 <= array.min() and array.max() < limit
 
 
 def _all_small(tensors):
@@ -225,7 +255,7 @@ def _all_small(tensors):
 
 def _is_small(tensor):
     return tensor is None or (
-        type(tensor) is torch.Tensor
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)
         and tensor.device.type == "cpu"
         and tensor.numel() <= SMALL
         and tensor.dtype in NUMPY_TYPES
@@ -350,20 +380,41 @@ def train_step(model, data):
         return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
 
+def losses_step(model, keras_step):
+    """The training step of a combiner of losses."""
+    if model._modulated is not None or not model.jit_compile:
+        return functools.partial(_losses_step, model)
+    _clear_gradients(model.trainable_weights)
+    return keras_step
+
+
 @torch.compiler.disable
-def modulated_step(model, data):
-    """A step of a combiner of losses, with a modulation."""
+def _losses_step(model, data):
+    """As the step of Keras, which looks for the weights three times more."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     y_pred = model(x, **model._training_argument())
     loss = model._compute_loss(x, y, y_pred, sample_weight, training=True)
-    model._track_loss(loss, x)
+    with torch.no_grad():
+        model._track_loss(loss, x)
     variables = model.trainable_weights
-    values = [variable.value for variable in variables]
-    scaled = model.optimizer.scale_loss(loss)
-    gradients = _gradients([scaled], [None], values)
+    values = _clear_gradients(variables)
+    model.optimizer.scale_loss(loss).backward()
+    gradients = [value.grad for value in values]
     with torch.no_grad():
         modulated.apply(model, gradients, variables)
-    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def _clear_gradients(variables):
+    """Forgets also the gradients that Keras' own step would add to for ever.
+
+    Those are of variables that are no weights of a module, and of all but one
+    of those with the same path: a module knows weights by their paths.
+    """
+    values = [variable.value for variable in variables]
+    for value in values:
+        value.grad = None
+    return values
 
 
 def look_again(model, train_step, data):

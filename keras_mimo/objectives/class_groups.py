@@ -325,9 +325,10 @@ class _GroupRecorder(Recorder):
                 y_true, y_pred, ignored_classes(self.losses)
             )
             y_true = labels.known
+            losses = self._resolved(y_true, y_pred)
             terms = sum(
                 weight * per_sample(loss, y_true, y_pred, sample_weight)
-                for loss, weight in zip(self.losses, self.weights, strict=True)
+                for loss, weight in zip(losses, self.weights, strict=True)
             )
         members = ops.cast(members, terms.dtype)
         for weight in (get_keras_mask(y_pred), sample_weight):
@@ -343,12 +344,11 @@ class _GroupRecorder(Recorder):
         if whole is not counts:
             parts = totals / ops.where(whole > 0, whole, 1.0)
         values = _GroupLosses(parts, whole, means, counts)
-        self.sink.append(Record(self, values, None, labels))
-        values = [
+        whole_losses = [
             self._value(loss, name, y_true, y_pred, sample_weight)
-            for loss, name in zip(self.losses, self.loss_names, strict=True)
+            for loss, name in zip(losses, self.loss_names, strict=True)
         ]
-        return sum(self.weigh(values) if self.weigh_sum else values)
+        return self._record(values, None, labels, whole_losses, y_pred)
 
 
 def per_sample(loss, y_true, y_pred, sample_weight):

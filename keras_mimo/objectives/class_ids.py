@@ -69,11 +69,13 @@ def replace_unknown(y, num_classes, allowed=()):
     if num_classes is None:
         return y, 0
     y = ops.convert_to_tensor(y)
-    dtype = keras.backend.standardize_dtype(y.dtype)
+    dtype = ops.dtype_name(y.dtype)
     is_float = "float" in dtype
     # Narrow integers can't be compared with the number of classes.
     if not is_float and dtype != "int64":
         y = ops.cast(y, "int32")
+    if not is_float and gradients.surely_below(y, num_classes):
+        return y, 0
 
     def replace(y):
         known = _are_classes(y, num_classes, allowed)
@@ -101,7 +103,8 @@ def count_classes(losses, y_true, y_pred):
         Positive integer, or `None`.
     """
     for loss in losses:
-        loss = get_loss(loss, y_true, y_pred)
+        if not isinstance(loss, keras.losses.Loss):
+            loss = get_loss(loss, y_true, y_pred)
         if _takes_class_ids(loss, y_true, y_pred):
             return y_pred.shape[loss_options(loss).get("axis", -1)]
     return None
@@ -117,7 +120,7 @@ def _takes_class_ids(loss, y_true, y_pred):
 def _are_classes(y, num_classes, allowed):
     """Which entries of an array or a tensor are class ids, or `allowed`."""
     known = (y >= 0) & (y < num_classes)
-    if "float" in str(y.dtype):
+    if "float" in ops.dtype_name(y.dtype):
         known = known & (y % 1 == 0)
     for label in allowed:
         known = known | (y != y if math.isnan(label) else y == label)

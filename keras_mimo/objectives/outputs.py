@@ -2,6 +2,7 @@ import keras
 from keras import ops
 from keras import tree
 
+from keras_mimo import gradients
 from keras_mimo.objectives.class_ids import ClassIdCheck
 from keras_mimo.objectives.loss_arguments import check_loss
 from keras_mimo.objectives.loss_arguments import check_loss_weights
@@ -71,6 +72,7 @@ class Outputs(Objective):
         self._output_names = output_names
         self._compile_loss = None
         self._records = []
+        self._shared_trackers = []
         self._own_trackers = {}
         self._unknown_labels = None
         self._label_checks = None
@@ -88,6 +90,8 @@ class Outputs(Objective):
         self._records.clear()
         if self.names is None:
             self._build(records, y_pred)
+        else:
+            self._track_shared(records)
         self._track(records, y_pred)
         if self._unknown_labels is not None:
             self._unknown_labels.update_state(
@@ -283,7 +287,10 @@ class Outputs(Objective):
         self.check_names(names)
         self.names = names
         # The metrics of Keras are right only where it sums several outputs.
-        shared = trackers if len(records) > 1 else []
+        shared = list(trackers) if len(records) > 1 else []
+        self._shared_trackers = shared
+        # Its own updates cost more than a combiner: it goes on without them.
+        trackers[:] = [None] * len(trackers)
         known = {metric.name for metric in shared}
         if len(self.names) > 1:
             self._own_trackers = {
@@ -303,6 +310,15 @@ class Outputs(Objective):
         if found:
             self._unknown_labels = UnknownLabels(*zip(*found, strict=True))
             self.metrics.append(self._unknown_labels)
+
+    def _track_shared(self, records):
+        """As Keras, which has done it in the call that built the objective."""
+        if self._shared_trackers:
+            gradients.engine().update_means(
+                self._shared_trackers,
+                [unscale_loss_for_distribution(r.total) for r in records],
+                [r.size for r in records],
+            )
 
     def _track(self, records, y_pred):
         values = [v for r in records for v in r.values]

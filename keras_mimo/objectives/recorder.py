@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import keras
 from keras import ops
+from keras import tree
 
 from keras_mimo import gradients
 from keras_mimo.objectives.class_ids import count_classes
@@ -40,12 +41,16 @@ class Record(NamedTuple):
         present: Boolean scalar, whether a sample takes part, or `None` where
             all do.
         labels: `Labels`.
+        total: Scalar, the sum that Keras gets.
+        size: Number of samples, `None` where a compiler does not know it.
     """
 
     recorder: keras.losses.Loss
     values: Any
     present: Any
     labels: Labels
+    total: Any
+    size: Any
 
 
 class Recorder(keras.losses.Loss):
@@ -67,6 +72,7 @@ class Recorder(keras.losses.Loss):
 
     def __init__(self, losses, weights, sink, output, weigh_sum):
         self.losses = losses
+        self._objects = None
         self.loss_names = [name_of(loss) for loss in losses]
         super().__init__(name="_".join(self.loss_names), reduction=None)
         self.weights = weights
@@ -77,16 +83,31 @@ class Recorder(keras.losses.Loss):
     def __call__(self, y_true, y_pred, sample_weight=None):
         given = y_true
         with self._explained(self.name, y_true, y_pred, sample_weight):
-            num_classes = count_classes(self.losses, y_true, y_pred)
+            losses = self._resolved(y_true, y_pred)
+            num_classes = count_classes(losses, y_true, y_pred)
             y_true, unknown = self._known_labels(y_true, num_classes)
         values = [
             self._value(loss, name, y_true, y_pred, sample_weight)
-            for loss, name in zip(self.losses, self.loss_names, strict=True)
+            for loss, name in zip(losses, self.loss_names, strict=True)
         ]
         present = self._present(y_true, y_pred, sample_weight)
         labels = Labels(given, y_true, num_classes, unknown)
-        self.sink.append(Record(self, values, present, labels))
-        return sum(self.weigh(values) if self.weigh_sum else values)
+        return self._record(values, present, labels, values, y_pred)
+
+    def _record(self, values, present, labels, losses, y_pred):
+        """Keeps the values of a call, and returns what Keras is to have."""
+        total = sum(self.weigh(losses) if self.weigh_sum else losses)
+        size = tree.flatten(y_pred)[0].shape[0]
+        self.sink.append(Record(self, values, present, labels, total, size))
+        return total
+
+    def _resolved(self, y_true, y_pred):
+        """The losses that strings and functions stand for."""
+        if self._objects is None:
+            self._objects = [
+                get_loss(loss, y_true, y_pred) for loss in self.losses
+            ]
+        return self._objects
 
     @functools.cached_property
     def _ignored(self):
@@ -122,8 +143,7 @@ class Recorder(keras.losses.Loss):
 
     def _value(self, loss, name, y_true, y_pred, sample_weight):
         with self._explained(name, y_true, y_pred, sample_weight):
-            function = get_loss(loss, y_true, y_pred)
-            value = function(y_true, y_pred, sample_weight=sample_weight)
+            value = loss(y_true, y_pred, sample_weight=sample_weight)
         if len(value.shape) != 0:
             raise ValueError(
                 "An objective must be a scalar: use a loss whose `reduction` "
@@ -131,7 +151,7 @@ class Recorder(keras.losses.Loss):
                 f"Received: loss={name!r}, which returned a tensor of shape "
                 f"{tuple(value.shape)}"
             )
-        if getattr(function, "reduction", None) == "sum":
+        if getattr(loss, "reduction", None) == "sum":
             return gradients.engine().part_of_sum(value)
         return value
 

@@ -1,4 +1,6 @@
 from keras_mimo.solvers import ops
+from keras_mimo.solvers.block_pivoting import block_pivoting
+from keras_mimo.solvers.well_conditioned import well_conditioned
 
 
 def nonnegative_qp(matrix, vector):
@@ -35,6 +37,17 @@ def solver(matrix):
     The function takes the vectors and, optionally, a guess at the passive
     indices.
     """
+    if not well_conditioned(matrix):
+        return _general(matrix)
+
+    def solve(vector, guess=None):
+        values = block_pivoting(matrix, vector, guess)
+        return _general(matrix)(vector, guess) if values is None else values
+
+    return solve
+
+
+def _general(matrix):
     identity = ops.eye(matrix.shape[-1], dtype=matrix.dtype)
     regular = _positive_definite(matrix, identity)
     equal = _equal(matrix)

@@ -188,19 +188,12 @@ class MeanTracker(keras.metrics.Metric):
         )
 
     def update_state(self, numbers, counts):
-        dtype = self._sums.dtype
-
-        def sums(numbers):
-            added = ops.convert_to_tensor(counts, dtype=dtype)
-            added = ops.broadcast_to(added, numbers.shape)
-            return ops.stack([ops.cast(numbers, dtype), added])
-
-        self._sums.assign_add(gradients.small(sums, [numbers]))
+        gradients.engine().add_rows(self._sums, [numbers, counts])
 
     def result(self):
         total, count = self._sums[0], self._sums[1]
-        means = total / ops.maximum(count, 1.0)
-        return {name: means[k] for k, name in enumerate(self._names)}
+        means = keras.ops.unstack(total / ops.maximum(count, 1.0))
+        return dict(zip(self._names, means, strict=True))
 
 
 def conflict(gramians, actives):

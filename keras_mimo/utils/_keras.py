@@ -2,6 +2,7 @@
 
 from keras.src.backend.common.masking import get_keras_mask
 from keras.src.backend.common.masking import set_keras_mask
+from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.losses.loss import scale_loss_for_distribution
 from keras.src.losses.loss import unscale_loss_for_distribution
 from keras.src.models.functional import Functional
@@ -19,6 +20,7 @@ __all__ = [
     "functional_like_constructor",
     "get_keras_mask",
     "get_loss",
+    "in_stateless_scope",
     "loss_options",
     "scale_loss_for_distribution",
     "set_keras_mask",
