@@ -130,11 +130,12 @@ PROBLEMS = {"random": random_rows, "opposing": opposing_rows}
 def own_weighting(combiner, count):
     """Function from a Gramian to weights that returns when they are there."""
     combiner.build([f"objective_{k}" for k in range(count)])
+    losses = keras.ops.ones(count)
 
     def weigh(gramian):
         # State is read and not kept.
         with keras.StatelessScope():
-            return combiner(keras.ops.ones(count), gramian)
+            return combiner(losses, gramian)
 
     if BACKEND == "jax":
         import jax

@@ -1,5 +1,6 @@
 from keras import ops
 
+from keras_mimo import gradients
 from keras_mimo.combiners.combiner import BalancedGradientCombiner
 
 
@@ -33,9 +34,9 @@ class CoordinateCombiner(BalancedGradientCombiner):
             active = ops.ones((rows.shape[0],), dtype="bool")
         active = ops.cast(active, "bool")
         rows = ops.where(active[:, None], rows, ops.zeros_like(rows))
-        total = ops.sum(rows, axis=0)
+        total = gradients.sum_rows(rows)
         combined = self.combine_coordinates(rows, active, training)
-        return ops.where(ops.all(ops.isfinite(rows)), combined, total)
+        return ops.where(ops.all(ops.isfinite(total)), combined, total)
 
     def combine_coordinates(self, rows, active, training):
         """Combines finite gradients; implemented by subclasses.

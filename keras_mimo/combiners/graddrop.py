@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_mimo import gradients
 from keras_mimo.combiners.coordinates import CoordinateCombiner
 
 
@@ -35,8 +36,8 @@ class GradDropCombiner(CoordinateCombiner):
         return ops.ones_like(losses)
 
     def combine_coordinates(self, rows, active, training):
-        positive = ops.sum(ops.relu(rows), axis=0)
-        negative = ops.sum(ops.relu(-rows), axis=0)
+        positive = gradients.sum_rows(ops.relu(rows))
+        negative = gradients.sum_rows(ops.relu(-rows))
         size = positive + negative
         share = positive / ops.where(size > 0, size, 1.0)
         if training:

@@ -2,6 +2,7 @@ import importlib
 import sys
 
 import keras
+from keras import ops
 
 from keras_mimo.gradients.balanced import block_rows
 from keras_mimo.gradients.balanced import representation_rows
@@ -14,6 +15,7 @@ __all__ = [
     "representation_rows",
     "small",
     "small_scalar",
+    "sum_rows",
     "surely",
     "surely_below",
     "update_gradients",
@@ -83,3 +85,14 @@ def surely_below(integers, limit):
     if keras.backend.backend() == "torch":
         return engine().surely_below(integers, limit)
     return False
+
+
+def sum_rows(matrix):
+    """The sum over the first axis.
+
+    XLA takes longer on a CPU to reduce rows that it has stacked than to add
+    them.
+    """
+    if keras.backend.backend() != "jax":
+        return ops.sum(matrix, axis=0)
+    return sum(matrix[k] for k in range(matrix.shape[0]))

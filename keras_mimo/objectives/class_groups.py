@@ -12,7 +12,6 @@ from keras_mimo.objectives.class_ids import replace_unknown
 from keras_mimo.objectives.missing_labels import missing_values
 from keras_mimo.objectives.outputs import Outputs
 from keras_mimo.objectives.recorder import Labels
-from keras_mimo.objectives.recorder import Record
 from keras_mimo.objectives.recorder import Recorder
 from keras_mimo.objectives.recorder import ignored_classes
 from keras_mimo.objectives.recorder import name_of

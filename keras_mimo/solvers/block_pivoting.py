@@ -17,15 +17,17 @@ def block_pivoting(matrix, vector, guess=None):
     Returns:
         Array of shape `(B, K)`, or `None` if it has not come to an end.
     """
+    if guess is None and not (vector > 0).any():
+        return np.zeros_like(vector)
     dtype = vector.dtype
     tolerance = len(matrix) * np.finfo(dtype).eps
     matrix, vector = matrix.astype("float64"), vector.astype("float64")
-    identity = np.eye(len(matrix))
-    values = np.zeros_like(vector)
-    rows = np.arange(len(vector))
     passive = vector > 0
     if guess is not None and guess.any():
         passive = guess
+    values = np.zeros_like(vector)
+    rows = np.arange(len(vector))
+    identity = np.eye(len(matrix))
     for _ in range(LIMIT):
         pairs = passive[:, :, None] & passive[:, None, :]
         system = np.where(pairs, matrix, identity)

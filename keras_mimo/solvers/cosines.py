@@ -19,6 +19,9 @@ def cosines(gramian, active):
     """
     gramian = ops.stop_gradient(gramian)
     squares = ops.diagonal(gramian)
+    if ops.is_numpy() and active.all() and squares.min() > 0:
+        lengths = ops.sqrt(squares)
+        return gramian / lengths[None, :] / lengths[:, None], lengths, active
     positive = active & (squares > 0)
     lengths = ops.sqrt(ops.where(positive, squares, 1.0))
     pairs = positive[None, :] & positive[:, None]

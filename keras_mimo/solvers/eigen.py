@@ -1,6 +1,6 @@
 from keras_mimo.solvers import ops
+from keras_mimo.solvers.inverse import inverse_in_numpy
 from keras_mimo.solvers.rounding import rounding
-from keras_mimo.solvers.well_conditioned import well_conditioned
 
 
 def eigen(matrix):
@@ -27,8 +27,9 @@ def pseudo_solve(matrix, vector):
     What `A x` can't reach of `b` leaks into its other parts, as far as rounding
     turns the eigenvectors: parts that are no larger than that are 0.
     """
-    if well_conditioned(matrix):
-        return ops.solve(matrix, vector)
+    inverse = inverse_in_numpy(matrix)
+    if inverse is not None:
+        return (inverse @ vector).astype(vector.dtype)
     values, vectors, kept = eigen(matrix)
     parts = ops.sum(vectors * vector[:, None], axis=0)
     unreached = ops.sqrt(ops.sum(ops.where(kept, 0.0, parts) ** 2))

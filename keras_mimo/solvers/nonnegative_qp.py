@@ -1,6 +1,6 @@
 from keras_mimo.solvers import ops
 from keras_mimo.solvers.block_pivoting import block_pivoting
-from keras_mimo.solvers.well_conditioned import well_conditioned
+from keras_mimo.solvers.inverse import inverse_in_numpy
 
 
 def nonnegative_qp(matrix, vector):
@@ -37,7 +37,7 @@ def solver(matrix):
     The function takes the vectors and, optionally, a guess at the passive
     indices.
     """
-    if not well_conditioned(matrix):
+    if inverse_in_numpy(matrix) is None:
         return _general(matrix)
 
     def solve(vector, guess=None):
