@@ -1,6 +1,7 @@
 import math
 
 import keras
+import numpy as np
 
 from keras_mimo import gradients
 from keras_mimo.solvers import ops
@@ -132,7 +133,8 @@ class BalancedGradientCombiner(KeptState):
             return self._weigh(losses, gramian, active, training)
 
         if self.also_in_numpy() and not ops.is_numpy():
-            return gradients.small(weigh, [losses, gramian, active])
+            given = [losses, gramian, active]
+            return gradients.small(weigh, [_tensor(x) for x in given])
         return weigh(losses, gramian, active)
 
     def also_in_numpy(self):
@@ -304,6 +306,11 @@ class BalancedGradientCombiner(KeptState):
     def build_from_config(self, config):
         if config:
             self.build(config["objective_names"])
+
+
+def _tensor(x):
+    # Of an array, the weights are those of the tensor that holds it.
+    return ops.convert_to_tensor(x) if isinstance(x, np.ndarray) else x
 
 
 def _as_float(x):
