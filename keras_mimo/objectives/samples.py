@@ -6,7 +6,6 @@ from keras_mimo.objectives.class_groups import per_sample
 from keras_mimo.objectives.class_ids import count_classes
 from keras_mimo.objectives.outputs import Outputs
 from keras_mimo.objectives.recorder import Labels
-from keras_mimo.objectives.recorder import Record
 from keras_mimo.objectives.recorder import Recorder
 from keras_mimo.objectives.recorder import name_of
 from keras_mimo.utils._keras import get_keras_mask
@@ -161,11 +160,12 @@ class _SampleRecorder(Recorder):
     def __call__(self, y_true, y_pred, sample_weight=None):
         given = y_true
         with self._explained(self.name, y_true, y_pred, sample_weight):
-            num_classes = count_classes(self.losses, y_true, y_pred)
+            losses = self._resolved(y_true, y_pred)
+            num_classes = count_classes(losses, y_true, y_pred)
             y_true, unknown = self._known_labels(y_true, num_classes)
             terms = sum(
                 weight * per_sample(loss, y_true, y_pred, sample_weight)
-                for loss, weight in zip(self.losses, self.weights, strict=True)
+                for loss, weight in zip(losses, self.weights, strict=True)
             )
         present = ops.ones_like(terms)[..., None]
         for weight in (get_keras_mask(y_pred), sample_weight):
@@ -177,12 +177,12 @@ class _SampleRecorder(Recorder):
         totals = self._of_objectives(terms)
         means = totals / ops.maximum(counts, 1.0)
         labels = Labels(given, y_true, num_classes, unknown)
-        self.sink.append(Record(self, (means, counts), None, labels))
-        values = [
+        whole_losses = [
             self._value(loss, name, y_true, y_pred, sample_weight)
-            for loss, name in zip(self.losses, self.loss_names, strict=True)
+            for loss, name in zip(losses, self.loss_names, strict=True)
         ]
-        return sum(self.weigh(values) if self.weigh_sum else values)
+        values = (means, counts)
+        return self._record(values, None, labels, whole_losses, y_pred)
 
     def _of_objectives(self, values):
         """Sums over the samples of each, a tensor of shape `(K,)`."""
