@@ -13,8 +13,15 @@ import numpy as np
 from keras_mimo.compare.intervals import paired_interval
 
 BASELINE = "sum"
-# As the files of their runs are called.
-SHOWN = ("joint", BASELINE, "MIMO", "sum_3_times_the_rate")
+SHOWN = ("joint", BASELINE, "MIMO", "sum, 3 times the rate")
+# What is no letter in a name is "_" in the names of its files.
+NAMES = {
+    "sum_3_times_the_rate": "sum, 3 times the rate",
+    "D_R": "D&R",
+    "G_Blending": "G-Blending",
+    "OGM_GE": "OGM-GE",
+    "modality_dropout": "modality dropout",
+}
 SCORES = {
     "fused": lambda run: run["fused"]["accuracy"],
     "calibrated": lambda run: run["calibrated"]["accuracy"],
@@ -54,6 +61,7 @@ def records(folder):
     for path in sorted(folder.glob("*_seed_*.json")):
         name, rest = path.stem.split("_seed_")
         method, *options = name.split("_penalty_")
+        method = NAMES.get(method, method)
         if options:
             runs = tried.setdefault(options[0], {})
         else:

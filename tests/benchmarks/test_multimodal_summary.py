@@ -31,8 +31,25 @@ def kept(tmp_path):
     write(two, "sum", 0, 0.50, 0.50, (0.5, 0.5))
     write(two, "joint", 0, 0.50, 0.51, (0.5, 0.4))
     # The penalty that is best on validation data, and not on test data.
-    write(two, "MIMO_penalty_1.0", 0, 0.9, 0.9, (0.9, 0.9), validation=0.4)
-    write(two, "MIMO_penalty_10.0", 0, 0.6, 0.6, (0.6, 0.6), validation=0.6)
+    write(
+        two,
+        "MIMO_penalty_1_0_smoothing_0_1",
+        0,
+        0.9,
+        0.9,
+        (0.9, 0.9),
+        validation=0.4,
+    )
+    write(
+        two,
+        "MIMO_penalty_10_0_smoothing_1_0",
+        0,
+        0.6,
+        0.6,
+        (0.6, 0.6),
+        validation=0.6,
+    )
+    write(two, "sum_3_times_the_rate", 0, 0.5, 0.6, (0.5, 0.5))
     # Of a comparison without the sum nothing can be said.
     write(tmp_path / "three_late_Adam", "joint", 0, 0.1, 0.1, (0.1, 0.1))
     (tmp_path / "one_late_Adam.csv").touch()
@@ -49,7 +66,10 @@ def test_tables_by_hand(kept, capsys):
     )
     assert "| MIMO | +10.0 | +10.0 | +10.0 | +10.0 | 1, 1 |" in printed
     assert "| two, late, Adam | 50.0 / 51.0, 50.0 / 40.0 |" in printed
-    assert "60.0 / 60.0, 60.0 / 60.0 | - |" in printed
+    assert "60.0 / 60.0, 60.0 / 60.0 | 50.0 / 60.0, 50.0 / 50.0 |" in printed
+    assert "| sum, 3 times the rate | +0.0 | +10.0 | +0.0 | +0.0 | 1, 1 |" in (
+        printed
+    )
     # 2 and 4: the mean of 3 ± 1 * 12.7, the quantile of one degree of freedom.
     assert "| one, late, Adam | +3.0 ± 12.7 | -30.0 ± 0.0 * |" in printed
     assert "three" not in printed
