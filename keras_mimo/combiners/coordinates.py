@@ -17,8 +17,8 @@ class CoordinateCombiner(BalancedGradientCombiner):
     def combine(self, rows, active=None, training=True):
         """Combines gradients.
 
-        If one of them is not finite the result is their sum, which is not
-        either, so that the optimizer and the logs see it.
+        If one of them, or their sum, is not finite the result is the sum, not
+        finite either, so that the optimizer and the logs see it.
 
         Args:
             rows: Tensor of shape `(K, P)`, the gradients. Inside a model, with
