@@ -10,11 +10,10 @@ from keras_mimo.objectives.class_assignment import ClassAssignment
 from keras_mimo.objectives.class_ids import check_class_ids
 from keras_mimo.objectives.class_ids import replace_unknown
 from keras_mimo.objectives.missing_labels import missing_values
-from keras_mimo.objectives.outputs import Outputs
 from keras_mimo.objectives.recorder import Labels
 from keras_mimo.objectives.recorder import Recorder
 from keras_mimo.objectives.recorder import ignored_classes
-from keras_mimo.objectives.recorder import name_of
+from keras_mimo.objectives.split import Split
 from keras_mimo.training.replicas import whole_counts
 from keras_mimo.utils._keras import get_keras_mask
 from keras_mimo.utils._keras import get_loss
@@ -22,7 +21,7 @@ from keras_mimo.utils._keras import without_reduction
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
-class ClassGroups(Outputs):
+class ClassGroups(Split):
     """One objective per group of classes: long-tailed classification.
 
     The loss of a group is the mean over the samples in the batch that are of
@@ -90,17 +89,12 @@ class ClassGroups(Outputs):
         # Not at the top: `grouping` imports `training`, and that this module.
         from keras_mimo.grouping.clusters import check_method
 
-        super().__init__()
+        super().__init__(within)
         check_method(method)
         if groups is not None and not isinstance(groups, (list, tuple, dict)):
             raise TypeError(
                 "`groups` must be a list of lists of class ids, or a dict of "
                 f"them. Received: groups={groups} of type {type(groups)}"
-            )
-        if within is not None and not isinstance(within, Outputs):
-            raise TypeError(
-                "`within` must be an `Outputs` or `Modalities` objective. "
-                f"Received: within={within} of type {type(within)}"
             )
         _check_positive("num_groups", num_groups)
         _check_positive("num_classes", num_classes)
@@ -119,7 +113,6 @@ class ClassGroups(Outputs):
         values = groups.values() if is_dict else groups
         self._groups = values and [[int(c) for c in v] for v in values]
         self.num_classes = num_classes
-        self.within = within or Outputs()
         self.method = method
         self._assignment = None
         if num_classes is not None:
@@ -184,25 +177,6 @@ class ClassGroups(Outputs):
         self.assign_groups(grouping.groups)
         return grouping
 
-    def compile(self, loss, loss_weights, output_names):
-        super().compile(loss, loss_weights, output_names)
-        self.within.compile(loss, loss_weights, output_names)
-
-    def targets(self, y, y_pred):
-        return self.within.targets(y, y_pred)
-
-    def expand_metrics(self, metrics, output_names):
-        return self.within.expand_metrics(metrics, output_names)
-
-    def check_names(self, names):
-        self.within.check_names(names)
-
-    def default_weights(self):
-        raise ValueError(
-            "`ClassGroups` needs a combiner: without one there is nothing that "
-            "balances the groups. Received: combiner=None"
-        )
-
     def check_labels(self, y, model):
         num_classes = self.num_classes or _num_classes(model)
         if num_classes is None:
@@ -221,25 +195,13 @@ class ClassGroups(Outputs):
             "groups": groups,
             "num_groups": None if groups else self.num_groups,
             "num_classes": self.num_classes,
-            "within": keras.saving.serialize_keras_object(self.within),
             "method": self.method,
+            **super().get_config(),
         }
-
-    @classmethod
-    def from_config(cls, config):
-        within = keras.saving.deserialize_keras_object(config["within"])
-        return cls(**{**config, "within": within})
 
     def _create_assignment(self):
         self._assignment = ClassAssignment(
             self._groups, self.num_groups, self.num_classes
-        )
-
-    def _check_joint(self, loss):
-        raise ValueError(
-            "`loss` must have an entry for each output with `ClassGroups`, "
-            f"which splits it by class. Received: loss={name_of(loss)!r} for "
-            "several outputs"
         )
 
     def _recorder(self, losses, weights, output, weigh_sum):

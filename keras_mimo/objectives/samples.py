@@ -4,16 +4,16 @@ from keras import ops
 from keras_mimo.objectives.class_groups import is_present
 from keras_mimo.objectives.class_groups import per_sample
 from keras_mimo.objectives.class_ids import count_classes
-from keras_mimo.objectives.outputs import Outputs
 from keras_mimo.objectives.recorder import Labels
 from keras_mimo.objectives.recorder import Recorder
 from keras_mimo.objectives.recorder import name_of
+from keras_mimo.objectives.split import Split
 from keras_mimo.utils._keras import get_keras_mask
 from keras_mimo.utils.arguments import check_units
 
 
 @keras.saving.register_keras_serializable(package="keras_mimo")
-class Samples(Outputs):
+class Samples(Split):
     """Every sample of a batch is an objective: its own loss.
 
     Instance-wise risk minimisation. The K losses are those of the samples
@@ -69,55 +69,16 @@ class Samples(Outputs):
     many = True
 
     def __init__(self, batch_size, within=None):
-        super().__init__()
+        super().__init__(within)
         self.batch_size = check_units("batch_size", batch_size)
-        if within is not None and not isinstance(within, Outputs):
-            raise TypeError(
-                "`within` must be an `Outputs` or `Modalities` objective. "
-                f"Received: within={within} of type {type(within)}"
-            )
-        self.within = within or Outputs()
         # A replica does not know which samples the others have.
         self.across_replicas = False
-
-    def compile(self, loss, loss_weights, output_names):
-        super().compile(loss, loss_weights, output_names)
-        self.within.compile(loss, loss_weights, output_names)
-
-    def targets(self, y, y_pred):
-        return self.within.targets(y, y_pred)
 
     def labels(self, y, y_pred):
         return self.within.labels(y, y_pred)
 
-    def expand_metrics(self, metrics, output_names):
-        return self.within.expand_metrics(metrics, output_names)
-
-    def check_names(self, names):
-        self.within.check_names(names)
-
-    def default_weights(self):
-        raise ValueError(
-            "`Samples` needs a combiner: without one there is nothing that "
-            "balances the samples. Received: combiner=None"
-        )
-
     def get_config(self):
-        return {
-            "batch_size": self.batch_size,
-            "within": keras.saving.serialize_keras_object(self.within),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        within = keras.saving.deserialize_keras_object(config["within"])
-        return cls(**{**config, "within": within})
-
-    def _check_joint(self, loss):
-        raise ValueError(
-            "`loss` must have an entry for each output with `Samples`. "
-            f"Received: loss={name_of(loss)!r} for several outputs"
-        )
+        return {"batch_size": self.batch_size, **super().get_config()}
 
     def _recorder(self, losses, weights, output, weigh_sum):
         if len(losses) > 1:
