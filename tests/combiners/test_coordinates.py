@@ -147,6 +147,7 @@ def test_the_update_of_a_model_is_per_variable_and_reach():
         np.testing.assert_allclose(found[k], own, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_variables_that_are_not_balanced_get_the_weights():
     rows = [update(keras_mimo.ConstantCombiner({name: 1.0})) for name in NAMES]
     found = update(TrimmedMeanCombiner(), balanced_variables=["shared/kernel"])

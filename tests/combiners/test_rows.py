@@ -121,6 +121,7 @@ def test_moco_takes_noise_out():
     assert of_moco < 0.5 * of_smoothed
 
 
+@pytest.mark.slow
 def test_moco_that_keeps_nothing_is_the_combiner():
     updates = []
     for combiner in (

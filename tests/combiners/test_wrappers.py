@@ -146,6 +146,7 @@ def model(combiner):
     return model
 
 
+@pytest.mark.slow
 def test_nested_wrappers_train_save_and_continue_identically(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(32, 4)).astype("float32")

@@ -431,6 +431,7 @@ def test_a_method_may_have_epochs_of_its_own():
     assert seen == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_what_fails_in_training_is_a_row():
     def fails():
         raise RuntimeError("no such callback")

@@ -77,6 +77,7 @@ def two_inputs():
     return model
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_sees_what_it_would_have_seen():
     seen = []
 

@@ -332,6 +332,7 @@ def test_a_failure_leaves_the_calibration_as_it_was(eager):
     np.testing.assert_array_equal(predict(eager)["fused"], before)
 
 
+@pytest.mark.slow
 def test_training_goes_on_as_if_it_were_not_there():
     weights = []
     for calibrates in (False, True):

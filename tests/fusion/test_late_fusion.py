@@ -338,6 +338,7 @@ def test_logits_are_float32_under_mixed_precision(fusion, head, mixed_float16):
         assert keras.backend.standardize_dtype(output.dtype) == "float32", name
 
 
+@pytest.mark.slow
 def test_saved_model_predicts_the_same_and_goes_on_training(tmp_path):
     model = two_sensors(fusion="concat")
     model.compile(

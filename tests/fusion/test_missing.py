@@ -334,7 +334,8 @@ def early_fusion():
     return keras.Model(inputs, layers.Dense(CLASSES)(x))
 
 
-@pytest.mark.parametrize("absent", quick(["mean"], ["zeros", "mean", "learnt"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("absent", ["zeros", "mean", "learnt"])
 def test_early_fusion_sees_what_is_absent(absent, tmp_path):
     x, y = patients()
     present = there(x)

@@ -9,6 +9,7 @@ def trainable(model):
     return sum(int(np.prod(v.shape)) for v in model.trainable_variables)
 
 
+@pytest.mark.slow
 def test_parameters_are_those_of_torchvision():
     # resnet18() has 11,689,512, of which the last layer has 512 * 1000 + 1000.
     model = ResNet18((64, 64))

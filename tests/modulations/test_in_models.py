@@ -92,7 +92,8 @@ def test_a_step_is_scaled_by_the_factors(combiner):
     assert np.abs(of("clear_encoder", plain)["clear_encoder/kernel"]).max()
 
 
-@pytest.mark.parametrize("combiner", quick(["sum"], COMBINERS))
+@pytest.mark.slow
+@pytest.mark.parametrize("combiner", COMBINERS)
 def test_factors_of_one_change_nothing(combiner):
     run = functools.partial(moved, steps=3)
     plain = run(model(combiner=combiner))
@@ -196,6 +197,7 @@ def test_the_first_step_of_agm_is_one_without():
         np.testing.assert_allclose(first[path], change, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_agm_takes_a_network_without_encoders_apart():
     def early(encoders, num_classes):
         inputs = {name: keras.Input((6,), name=name) for name in X}

@@ -113,6 +113,7 @@ def test_an_objective_without_a_sample_takes_no_part(how):
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_labels_of_modalities_and_of_lists_of_outputs():
     x, y = data()
     labels = y["kind"].copy()

@@ -168,6 +168,7 @@ def test_a_single_objective_has_no_conflict():
     assert "conflict" not in logs
 
 
+@pytest.mark.slow
 def test_every_block_has_a_state_of_its_own_which_is_saved(tmp_path):
     x, y = data()
     model = functional()
