@@ -2,7 +2,8 @@
 
     python benchmarks/multimodal.py --summary
 
-A comparison is a set, a fusion and an optimizer. It may have been stopped: what
+A comparison is a set, a fusion and an optimizer, and means are of those that
+share the last: a rate that is large for SGD may not be for Adam. It may have been stopped: what
 is there of it counts, and only seeds that both methods have are compared.
 """
 
@@ -50,9 +51,17 @@ def summary(folder):
         if place.is_dir()
     }
     found = {name: runs for name, runs in found.items() if BASELINE in runs}
-    print_means(found)
+    for optimizer in sorted({_optimizer(name) for name in found}):
+        print(f"{optimizer}:\n")
+        print_means(
+            {n: runs for n, runs in found.items() if _optimizer(n) == optimizer}
+        )
     print_scores(found)
     print_differences(found)
+
+
+def _optimizer(name):
+    return name.rsplit("_", 1)[1]
 
 
 def records(folder):

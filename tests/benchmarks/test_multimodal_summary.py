@@ -50,6 +50,8 @@ def kept(tmp_path):
         validation=0.6,
     )
     write(two, "sum_3_times_the_rate", 0, 0.5, 0.6, (0.5, 0.5))
+    # Another optimizer, of which there are means of its own.
+    write(tmp_path / "one_late_SGD", "sum", 0, 0.5, 0.5, (0.5, 0.5))
     # Of a comparison without the sum nothing can be said.
     write(tmp_path / "three_late_Adam", "joint", 0, 0.1, 0.1, (0.1, 0.1))
     (tmp_path / "one_late_Adam.csv").touch()
@@ -73,3 +75,6 @@ def test_tables_by_hand(kept, capsys):
     # 2 and 4: the mean of 3 ± 1 * 12.7, the quantile of one degree of freedom.
     assert "| one, late, Adam | +3.0 ± 12.7 | -30.0 ± 0.0 * |" in printed
     assert "three" not in printed
+    adam, sgd = printed.index("Adam:\n"), printed.index("SGD:\n")
+    assert adam < printed.index("| joint |") < sgd
+    assert "| joint |" not in printed[sgd:]
