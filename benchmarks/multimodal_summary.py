@@ -3,8 +3,9 @@
     python benchmarks/multimodal.py --summary
 
 A comparison is a set, a fusion and an optimizer, and means are of those that
-share the last: a rate that is large for SGD may not be for Adam. It may have been stopped: what
-is there of it counts, and only seeds that both methods have are compared.
+share the last: a rate that is large for SGD may not be for Adam. It may have
+been stopped: what is there of it counts, and only seeds that both methods have
+are compared.
 """
 
 import json
