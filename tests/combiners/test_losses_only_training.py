@@ -72,7 +72,7 @@ def assert_same(first, second, tolerance):
         np.testing.assert_allclose(array(a), array(b), atol=tolerance)
 
 
-@pytest.mark.parametrize("case", quick(["smoothed_famo"], MAKERS))
+@pytest.mark.parametrize("case", quick(["rlw", "smoothed_famo"], MAKERS))
 def test_trains_saves_and_continues_identically(case, tmp_path):
     x, y = data()
     trained = model(MAKERS[case]())
