@@ -31,6 +31,9 @@ def start(tmp_path, engine, chosen, rank, ports):
     environment = {
         **os.environ,
         "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        # XLA's devices on a CPU share threads: each of two programs at once may
+        # wait for a device that the other one holds.
+        "JAX_CPU_ENABLE_ASYNC_DISPATCH": "0",
         "GLOO_SOCKET_IFNAME": "lo",
     }
     arguments = [engine, tmp_path / f"{rank}.npz", chosen]
