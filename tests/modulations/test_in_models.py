@@ -319,7 +319,6 @@ def test_a_saved_run_goes_on_as_if_it_had_not_stopped(kind, tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.slow
 def test_a_batch_without_a_modality_is_left_alone():
     def missing(encoders, num_classes):
         return keras_mimo.late_fusion(encoders, num_classes, missing=True)
