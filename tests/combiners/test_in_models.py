@@ -136,6 +136,7 @@ def test_trains_and_goes_on_after_loading(cls, tmp_path):
     check_training_and_loading(build(cls), tmp_path)
 
 
+@pytest.mark.slow
 def test_several_train_and_go_on_after_loading(tmp_path):
     """All of one model that only weigh, and learn nothing from the loss."""
     several = [

@@ -27,7 +27,10 @@ from torchjd import aggregation
 from torchjd.linalg import QuadprogProjector
 
 # What CVXPY says of how TorchJD writes Nash-MTL down.
-pytestmark = pytest.mark.filterwarnings("ignore:You are solving:UserWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:You are solving:UserWarning"),
+]
 
 EPSILON = np.finfo("float64").eps
 # A condition holds, up to rounding of well-conditioned problems.

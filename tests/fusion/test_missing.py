@@ -8,7 +8,6 @@ from keras import ops
 
 import keras_mimo
 from keras_mimo.layers import GatedFusion
-from tests.quick import quick
 
 CLASSES = 3
 BATCH = 8
@@ -128,7 +127,8 @@ def test_training_equals_a_loop_that_drops_what_is_missing():
         np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("fusion", quick(["intermediate"], FUSIONS))
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_missing_in_training_evaluation_and_files(fusion, tmp_path):
     x, y = patients()
     present = there(x)

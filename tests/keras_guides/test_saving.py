@@ -98,6 +98,7 @@ def functional_saving(base):
     return FunctionalSaving(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [subclassed_saving, functional_saving])
 @pytest.mark.parametrize("combiner", COMBINERS)
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
