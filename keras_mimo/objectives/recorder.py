@@ -81,17 +81,15 @@ class Recorder(keras.losses.Loss):
         self.weigh_sum = weigh_sum
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        given = y_true
         with self._explained(self.name, y_true, y_pred, sample_weight):
             losses = self._resolved(y_true, y_pred)
-            num_classes = count_classes(losses, y_true, y_pred)
-            y_true, unknown = self._known_labels(y_true, num_classes)
+            labels = self._labels(losses, y_true, y_pred)
+        y_true = labels.known
         values = [
             self._value(loss, name, y_true, y_pred, sample_weight)
             for loss, name in zip(losses, self.loss_names, strict=True)
         ]
         present = self._present(y_true, y_pred, sample_weight)
-        labels = Labels(given, y_true, num_classes, unknown)
         return self._record(values, present, labels, values, y_pred)
 
     def _record(self, values, present, labels, losses, y_pred):
@@ -108,6 +106,11 @@ class Recorder(keras.losses.Loss):
                 get_loss(loss, y_true, y_pred) for loss in self.losses
             ]
         return self._objects
+
+    def _labels(self, losses, y_true, y_pred):
+        num_classes = count_classes(losses, y_true, y_pred)
+        known, unknown = self._known_labels(y_true, num_classes)
+        return Labels(y_true, known, num_classes, unknown)
 
     @functools.cached_property
     def _ignored(self):

@@ -3,8 +3,6 @@ from keras import ops
 
 from keras_mimo.objectives.class_groups import is_present
 from keras_mimo.objectives.class_groups import per_sample
-from keras_mimo.objectives.class_ids import count_classes
-from keras_mimo.objectives.recorder import Labels
 from keras_mimo.objectives.recorder import Recorder
 from keras_mimo.objectives.recorder import name_of
 from keras_mimo.objectives.split import Split
@@ -119,11 +117,10 @@ class _SampleRecorder(Recorder):
         self._count = count
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        given = y_true
         with self._explained(self.name, y_true, y_pred, sample_weight):
             losses = self._resolved(y_true, y_pred)
-            num_classes = count_classes(losses, y_true, y_pred)
-            y_true, unknown = self._known_labels(y_true, num_classes)
+            labels = self._labels(losses, y_true, y_pred)
+            y_true = labels.known
             terms = sum(
                 weight * per_sample(loss, y_true, y_pred, sample_weight)
                 for loss, weight in zip(losses, self.weights, strict=True)
@@ -137,7 +134,6 @@ class _SampleRecorder(Recorder):
         counts = self._of_objectives(present)
         totals = self._of_objectives(terms)
         means = totals / ops.maximum(counts, 1.0)
-        labels = Labels(given, y_true, num_classes, unknown)
         whole_losses = [
             self._value(loss, name, y_true, y_pred, sample_weight)
             for loss, name in zip(losses, self.loss_names, strict=True)
