@@ -311,7 +311,6 @@ def train_step(model, state, data):
 
 add_rows = metrics.add_rows
 update_means = metrics.update_means
-results = metrics.results
 
 
 def losses_step(model, keras_step):

@@ -25,8 +25,3 @@ def update_means(means, values, counts):
     """
     for mean, value, count in zip(means, values, counts, strict=True):
         mean.update_state(value, sample_weight=count)
-
-
-def results(metrics):
-    """The result of each of several metrics, a list."""
-    return [metric.result() for metric in metrics]

@@ -76,7 +76,6 @@ def _has_workers(strategy):
 undo_skipped = skipped.undo_skipped
 add_rows = metrics.add_rows
 update_means = metrics.update_means
-results = metrics.results
 
 
 def branch(predicate, function, other, state):

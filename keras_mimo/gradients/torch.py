@@ -231,17 +231,6 @@ def update_means(means, values, counts):
         torch._foreach_add_([mean.count.value for mean in means], counts)
 
 
-def results(all_metrics):
-    """As `metrics.results()`, with one division for all means."""
-    means = [m for m in all_metrics if type(m) is keras.metrics.Mean]
-    totals = [mean.total.value for mean in means]
-    # As in Keras, 0 where nothing was counted.
-    counts = [mean.count.value for mean in means]
-    counts = torch._foreach_clamp_min(counts, torch.finfo(torch.float32).tiny)
-    found = dict(zip(means, torch._foreach_div(totals, counts), strict=True))
-    return [found[m] if m in found else m.result() for m in all_metrics]
-
-
 def surely_below(integers, limit):
     if not _all_small([integers]):
         return False

@@ -85,19 +85,6 @@ class TrainingStep(keras.Model):
             self._expand_late_metrics(y_pred)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    def get_metrics_result(self):
-        if self._balanced is None:
-            return super().get_metrics_result()
-        metrics = self.metrics
-        logs = {}
-        for metric, result in zip(
-            metrics, gradients.engine().results(metrics), strict=True
-        ):
-            # As in Keras, where a metric may have several results.
-            named = isinstance(result, dict)
-            logs.update(result if named else {metric.name: result})
-        return logs
-
     def train_step(self, *args):
         if self._balanced is None:
             return super().train_step(*args)
