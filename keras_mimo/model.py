@@ -97,6 +97,8 @@ class BalancedModel(TrainingStep):
         blocks="all",
         gradients_at=None,
         modulation=None,
+        gradient_parts=1,
+        vectorized_gradients=False,
     ):
         """Configures the model for training.
 
@@ -141,6 +143,16 @@ class BalancedModel(TrainingStep):
             modulation: One factor for the encoder of each modality, beside any
                 combiner: a `keras_mimo.modulations.Modulation`, or the name of
                 one (see `keras_mimo.modulations.get()`). Defaults to `None`.
+            gradient_parts: Integer, into how many parts of the variables, about
+                as large, a combiner of gradients divides what it compares. With
+                more than one, the gradients of all objectives are in memory of
+                one part at a time: a pass back to each part for each objective,
+                and one more for the weighted sum. Defaults to 1.
+            vectorized_gradients: Boolean, whether the gradients of all
+                objectives are taken in one vectorised pass, which has the
+                memory of K passes, and not in K passes, one after another. For
+                small steps on a GPU of PyTorch. Every layer must have a
+                vectorised gradient. Defaults to `False`.
 
         Raises:
             TypeError: If `combiner`, `modulation` or `objectives` is of the
@@ -167,12 +179,23 @@ class BalancedModel(TrainingStep):
             blocks=blocks,
             gradients_at=gradients_at,
             modulation=modulation,
+            gradient_parts=gradient_parts,
+            vectorized_gradients=vectorized_gradients,
         )
         _check_type("objectives", objectives, Objective)
-        scope = GradientScope(self, balanced_variables, blocks, gradients_at)
+        scope = GradientScope(
+            self,
+            balanced_variables,
+            blocks,
+            gradients_at,
+            gradient_parts,
+            vectorized_gradients,
+        )
         if gradients_at is not None:
             _check_weights_are_needed("gradients_at", gradients_at, combiner)
-            _check_no_rows_are_kept(gradients_at, combiner)
+            _check_no_rows_are_kept("gradients_at", gradients_at, combiner)
+        if gradient_parts > 1:
+            _check_no_rows_are_kept("gradient_parts", gradient_parts, combiner)
         if scope.blockwise:
             _check_weights_are_needed("blocks", blocks, combiner)
         objective = objectives or self.default_objectives()
@@ -458,12 +481,12 @@ def _check_weights_are_needed(argument, value, combiner):
         )
 
 
-def _check_no_rows_are_kept(gradients_at, combiner):
+def _check_no_rows_are_kept(argument, value, combiner):
     if combiner is not None and combiner.keeps_rows:
         raise ValueError(
-            "`gradients_at` compares gradients with respect to the samples of "
-            "a batch, of which a combiner can keep nothing. Received: "
-            f"gradients_at={gradients_at!r}, combiner={combiner}"
+            f"`{argument}` is for combiners that need the gradients of a step "
+            "only as long as they compare them, and this one keeps them. "
+            f"Received: {argument}={value!r}, combiner={combiner}"
         )
 
 

@@ -5,6 +5,7 @@ import keras
 from keras import ops
 
 from keras_mimo.gradients.balanced import block_rows
+from keras_mimo.gradients.balanced import gramians_by_part
 from keras_mimo.gradients.balanced import representation_rows
 from keras_mimo.gradients.balanced import update_gradients
 from keras_mimo.gradients.balanced import weighted_blocks
@@ -12,6 +13,7 @@ from keras_mimo.gradients.balanced import weighted_blocks
 __all__ = [
     "block_rows",
     "engine",
+    "gramians_by_part",
     "representation_rows",
     "small",
     "small_scalar",

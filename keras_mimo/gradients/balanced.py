@@ -38,7 +38,7 @@ def block_rows(pullback, blocks, keep=FlatRows):
     ]
 
 
-def weighted_blocks(pullback, blocks, weights):
+def weighted_blocks(pullback, blocks, weights, parts):
     """Gradients of weighted sums of the objectives, without all K of them.
 
     Args:
@@ -46,20 +46,63 @@ def weighted_blocks(pullback, blocks, weights):
             gradient of the weighted sum of the first outputs, and `keep`.
         blocks: List of lists of indices.
         weights: For each block, a tensor of shape `(K,)`.
+        parts: List of lists of indices: all K gradients are in memory of one
+            of them at a time, where it takes all K.
 
     Returns:
         For each block, a list of gradients.
     """
-    if len(blocks) > pullback.num_objectives:
-        rows = block_rows(pullback, blocks, pullback.keep)
+    if len(blocks) <= pullback.num_objectives:
         return [
-            block.weighted_sum(w)
-            for block, w in zip(rows, weights, strict=True)
+            pullback.weighted(w, block)
+            for block, w in zip(blocks, weights, strict=True)
         ]
-    return [
-        pullback.weighted(w, block)
-        for block, w in zip(blocks, weights, strict=True)
-    ]
+    found = {}
+    for pieces in _pieces(blocks, parts):
+        rows = block_rows(pullback, list(pieces.values()), pullback.keep)
+        for (b, piece), kept in zip(pieces.items(), rows, strict=True):
+            sums = kept.weighted_sum(weights[b])
+            found.update(zip(piece, sums, strict=True))
+        # Before the rows of the next part come.
+        del rows, kept
+    return [[found[index] for index in block] for block in blocks]
+
+
+def gramians_by_part(pullback, blocks, parts, product):
+    """The Gramians of K gradients of which one part is there at a time.
+
+    Args:
+        pullback: As in `block_rows()`, with `keep`.
+        blocks: List of lists of indices.
+        parts: List of lists of indices, each index of a block in one of them.
+        product: As in `FlatRows.gramian()`.
+
+    Returns:
+        For each block a tensor of shape `(K, K)`, and a list of K booleans: the
+        objectives that reach it.
+    """
+    gramians = [0.0] * len(blocks)
+    reached = [[False] * pullback.num_objectives for _ in blocks]
+    for pieces in _pieces(blocks, parts):
+        rows = block_rows(pullback, list(pieces.values()), pullback.keep)
+        for b, kept in zip(pieces, rows, strict=True):
+            gramians[b] = gramians[b] + kept.gramian(product)
+            both = zip(reached[b], kept.reached, strict=True)
+            reached[b] = [before or now for before, now in both]
+        # Before the rows of the next part come.
+        del rows, kept
+    return gramians, reached
+
+
+def _pieces(blocks, parts):
+    """For each part, dict from numbers of blocks to what it has of them."""
+    for part in parts:
+        taken = set(part)
+        pieces = {
+            b: [index for index in block if index in taken]
+            for b, block in enumerate(blocks)
+        }
+        yield {b: piece for b, piece in pieces.items() if piece}
 
 
 def update_gradients(pullback, blocks, gradients, factor=None):
@@ -90,6 +133,8 @@ def update_gradients(pullback, blocks, gradients, factor=None):
 
 def representation_rows(pullback):
     """The gradients of K objectives at the tapped tensors, as `FlatRows`."""
+    if pullback.at_once:
+        return FlatRows(pullback.rows_at_taps())
     count = pullback.num_objectives
     return FlatRows([pullback.at_taps(k) for k in range(count)])
 

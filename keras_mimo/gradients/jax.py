@@ -181,6 +181,14 @@ class Pullback:
         return [trainable[i] if reached[i] else None for i in indices]
 
     def rows(self, indices):
+        return self._rows(0, indices)
+
+    def rows_at_taps(self):
+        taps = self._inputs[-1]
+        return self._rows(2, range(-len(taps), 0))
+
+    def _rows(self, argument, indices):
+        """The gradients with respect to some of an argument's tensors."""
         count = self.num_objectives
 
         def linear(*inputs):
@@ -188,10 +196,10 @@ class Pullback:
 
         transpose = jax.linear_transpose(linear, *self._inputs)
         cotangents = jnp.eye(count, dtype=self._outputs[0].dtype)
-        trainable, _, _ = jax.vmap(transpose)(cotangents)
-        reached = self._reached(range(count))
+        gradients = jax.vmap(transpose)(cotangents)[argument]
+        reached = [self._reached(k) for k in range(count)]
         return [
-            [trainable[i][k] if reached[i] else None for i in indices]
+            [gradients[i][k] if reached[k][i] else None for i in indices]
             for k in range(count)
         ]
 
@@ -225,8 +233,7 @@ class Pullback:
 
     def _reached(self, k):
         """Which inputs output `k` depends on: JAX's gradients are zeros."""
-        chosen = k if isinstance(k, range) else (k,)
-        used = [index in chosen for index in range(len(self._outputs))]
+        used = [index == k for index in range(len(self._outputs))]
         return partial_eval.dce_jaxpr(self._jaxpr, used)[1]
 
     def _gradients(self, chosen, cotangents):

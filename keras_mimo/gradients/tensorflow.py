@@ -162,22 +162,34 @@ class Pullback:
         return self._of_variables([self._outputs[k]], None, indices)
 
     def rows(self, indices):
-        count = self.num_objectives
-        outputs = self._outputs[:count]
-        variables = [self._variables[index] for index in indices]
-        there = []
+        return self._rows([self._variables[index] for index in indices])
+
+    def rows_at_taps(self):
+        return self._rows(self._taps)
+
+    def _rows(self, sources):
+        outputs = self._outputs[: self.num_objectives]
+        # In a compiled step no one computes what is only looked at here.
+        alone = [self._tape.gradient(output, sources) for output in outputs]
+        reached = [[g is not None for g in row] for row in alone]
+        there = [any(column) for column in zip(*reached, strict=True)]
+        found = [
+            s for s, is_there in zip(sources, there, strict=True) if is_there
+        ]
 
         def row(cotangents):
             gradients = self._tape.gradient(
-                outputs, variables, output_gradients=tf.unstack(cotangents)
+                outputs, found, output_gradients=tf.unstack(cotangents)
             )
-            there[:] = [gradient is not None for gradient in gradients]
-            return [_tensor(g) for g in gradients if g is not None]
+            return [_tensor(gradient) for gradient in gradients]
 
-        eye = tf.eye(count, dtype=outputs[0].dtype)
-        found = map(tf.unstack, tf.vectorized_map(row, eye))
-        parts = [next(found) if t else [None] * count for t in there]
-        return [list(row) for row in zip(*parts, strict=True)]
+        eye = tf.eye(len(outputs), dtype=outputs[0].dtype)
+        stacked = map(tf.unstack, tf.vectorized_map(row, eye))
+        parts = [next(stacked) if t else [None] * len(outputs) for t in there]
+        return [
+            [g if is_there else None for g, is_there in zip(*pair, strict=True)]
+            for pair in zip(zip(*parts, strict=True), reached, strict=True)
+        ]
 
     def weighted(self, weights, indices):
         weights = tf.unstack(weights)

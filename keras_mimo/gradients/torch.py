@@ -12,6 +12,7 @@ from keras_mimo.gradients import modulated
 from keras_mimo.gradients import skipped
 from keras_mimo.gradients.flat import FlatRows
 from keras_mimo.gradients.taps import recorded
+from keras_mimo.gradients.torch_reach import reached
 from keras_mimo.gradients.torch_rows import TorchRows
 from keras_mimo.solvers.ops import in_numpy
 from keras_mimo.utils._keras import in_stateless_scope
@@ -291,17 +292,18 @@ class Pullback:
         return _gradients([self._outputs[k]], [None], self._at(indices))
 
     def rows(self, indices):
+        return self._rows(self._at(indices))
+
+    def _rows(self, sources):
         outputs = self._outputs[: self.num_objectives]
-        cotangents = torch.eye(len(outputs), dtype=outputs[0].dtype)
-        gradients = torch.autograd.grad(
-            outputs,
-            self._at(indices),
-            grad_outputs=cotangents.to(outputs[0].device).unbind(),
-            is_grads_batched=True,
-            retain_graph=True,
-            allow_unused=True,
-        )
-        return _by_output(gradients, len(outputs))
+        return [
+            [g if there else None for g, there in zip(*pair, strict=True)]
+            for pair in zip(
+                _by_output(_gradients_at_once(outputs, sources), len(outputs)),
+                reached(outputs, sources),
+                strict=True,
+            )
+        ]
 
     def weighted(self, weights, indices):
         outputs = self._outputs[: len(weights)]
@@ -314,8 +316,29 @@ class Pullback:
     def at_taps(self, k):
         return _gradients([self._outputs[k]], [None], self._taps)
 
+    def rows_at_taps(self):
+        return self._rows(self._taps)
+
     def _at(self, indices):
         return [self._values[index] for index in indices]
+
+
+def _gradients_at_once(outputs, sources):
+    """The gradients of all outputs in one pass, zeros where there is none."""
+    # One that depends on nothing has no gradient to send back.
+    known = [k for k, output in enumerate(outputs) if output.requires_grad]
+    if not known:
+        return [None] * len(sources)
+    cotangents = torch.eye(len(outputs), dtype=outputs[0].dtype)
+    cotangents = cotangents.to(outputs[0].device).unbind()
+    return torch.autograd.grad(
+        [outputs[k] for k in known],
+        sources,
+        grad_outputs=[cotangents[k] for k in known],
+        is_grads_batched=True,
+        retain_graph=True,
+        allow_unused=True,
+    )
 
 
 def _by_output(gradients, count):

@@ -1,3 +1,5 @@
+import math
+
 import keras
 
 from keras_mimo.training.balanced_variables import check_balanced_variables
@@ -10,7 +12,7 @@ from keras_mimo.training.blocks import saved_blocks
 
 
 class GradientScope:
-    """Where a combiner compares gradients.
+    """Where a combiner compares gradients, and how it comes by them.
 
     Over all trainable variables at once, over some of them, in each of several
     blocks of them, or at the output of a layer.
@@ -20,6 +22,8 @@ class GradientScope:
         balanced_variables: As in `BalancedModel.compile()`.
         blocks: As in `BalancedModel.compile()`.
         gradients_at: As in `BalancedModel.compile()`.
+        gradient_parts: As in `BalancedModel.compile()`.
+        vectorized: `vectorized_gradients` of `BalancedModel.compile()`.
 
     Attributes:
         blockwise: Whether there are several blocks.
@@ -31,13 +35,33 @@ class GradientScope:
         ValueError: If a value is invalid, or more than one argument is given.
     """
 
-    def __init__(self, model, balanced_variables, blocks, gradients_at):
+    def __init__(
+        self,
+        model,
+        balanced_variables,
+        blocks,
+        gradients_at,
+        gradient_parts=1,
+        vectorized=False,
+    ):
         check_balanced_variables(balanced_variables)
         check_blocks(blocks)
         if gradients_at is not None and not isinstance(gradients_at, str):
             raise TypeError(
                 "`gradients_at` must be the name of a layer. Received: "
                 f"gradients_at={gradients_at} of type {type(gradients_at)}"
+            )
+        _check_parts(gradient_parts)
+        if not isinstance(vectorized, bool):
+            raise TypeError(
+                "`vectorized_gradients` must be a boolean. Received: "
+                f"vectorized_gradients={vectorized!r}"
+            )
+        if gradient_parts > 1 and gradients_at is not None:
+            raise ValueError(
+                "`gradient_parts` divides gradients with respect to variables, "
+                "of which `gradients_at` takes none. Received: "
+                f"gradient_parts={gradient_parts}, gradients_at={gradients_at}"
             )
         self.blockwise = not isinstance(blocks, str) or blocks != "all"
         choices = (balanced_variables is not None, self.blockwise, gradients_at)
@@ -54,6 +78,8 @@ class GradientScope:
         self._balanced_variables = balanced_variables
         self._blocks = blocks
         self.gradients_at = gradients_at
+        self._gradient_parts = gradient_parts
+        self.vectorized = vectorized
         if model.built:
             self.check()
 
@@ -88,6 +114,25 @@ class GradientScope:
             [k for k in range(count) if k not in taken],
         )
 
+    def parts(self):
+        """The indices of all blocks, in parts of about as many numbers.
+
+        Neighbours stay together: a pass back to a part then takes no more of
+        the model than what follows it.
+        """
+        blocks, _ = self.variables()
+        indices = sorted(index for block in blocks for index in block)
+        trainable = self._model.trainable_weights
+        sizes = [math.prod(trainable[index].shape) for index in indices]
+        total = max(sum(sizes), 1)
+        parts, before = {}, 0
+        for index, size in zip(indices, sizes, strict=True):
+            # By where its middle is.
+            place = (2 * before + size) * self._gradient_parts // (2 * total)
+            parts.setdefault(place, []).append(index)
+            before += size
+        return list(parts.values())
+
     def block_variables(self):
         """The blocks, each a list of variables."""
         trainable = self._model.trainable_weights
@@ -121,3 +166,16 @@ class GradientScope:
             "blocks": saved_blocks(self._blocks, self._model),
             "gradients_at": self.gradients_at,
         }
+
+
+def _check_parts(parts):
+    if isinstance(parts, bool) or not isinstance(parts, int):
+        raise TypeError(
+            "`gradient_parts` must be an integer. "
+            f"Received: gradient_parts={parts!r} of type {type(parts)}"
+        )
+    if parts < 1:
+        raise ValueError(
+            "`gradient_parts` must be at least 1. "
+            f"Received: gradient_parts={parts}"
+        )

@@ -22,6 +22,8 @@ class GradientUpdate:
             objectives by, or `None`.
         blocks: List of blocks of variables, each a list of indices.
         others: List of the indices of the variables that are in no block.
+        parts: List of lists of the indices in blocks: of which the gradients of
+            all objectives are in memory at a time. One is all of them.
         overwritten: List of the indices of variables whose "gradient" is their
             next value, as those of float8 layers have it.
         blockwise: Whether each block has weights of its own.
@@ -37,6 +39,7 @@ class GradientUpdate:
     factor: Any
     blocks: list
     others: list
+    parts: list
     overwritten: list
     blockwise: bool
     gradients_at: str | None
@@ -71,17 +74,25 @@ class GradientUpdate:
         engine = gradients.engine()
         if self.gradients_at is not None:
             rows = self._rows_at_representation()
-            weights = self._weights([rows], engine.gramian_of_samples)
-            return self._weighted(weights)
+            gramian = rows.gramian(engine.gramian_of_samples)
+            return self._weighted(self._weights([gramian], [rows.reached]))
         if self.balanced.combiner.keeps_rows:
             rows = gradients.block_rows(self.pullback, self.blocks)
-            self._check_reach(rows)
+            self._check_reach([block.reached for block in rows])
             return self._of_kept_rows(rows)
+        if len(self.parts) > 1:
+            gramians, reached = gradients.gramians_by_part(
+                self.pullback, self.blocks, self.parts, engine.gramian_of_sums
+            )
+            self._check_reach(reached)
+            return self._weighted(self._weights(gramians, reached))
         rows = gradients.block_rows(
             self.pullback, self.blocks, self.pullback.keep
         )
-        self._check_reach(rows)
-        weights = self._weights(rows, engine.gramian_of_sums)
+        reached = [block.reached for block in rows]
+        self._check_reach(reached)
+        gramians = [block.gramian(engine.gramian_of_sums) for block in rows]
+        weights = self._weights(gramians, reached)
         combined = [
             block.weighted_sum(block_weights)
             for block, block_weights in zip(rows, weights, strict=True)
@@ -124,11 +135,11 @@ class GradientUpdate:
             )
         )
 
-    def _weights(self, rows, gramian):
+    def _weights(self, gramians, reached):
         return self.balanced.weights(
             self.losses,
-            [r.gramian(gramian) / self.scale / self.scale for r in rows],
-            [block.reached for block in rows],
+            [gramian / self.scale / self.scale for gramian in gramians],
+            reached,
             self.active,
         )
 
@@ -145,7 +156,7 @@ class GradientUpdate:
 
     def _weighted(self, weights):
         combined = gradients.weighted_blocks(
-            self.pullback, self.blocks, weights
+            self.pullback, self.blocks, weights, self.parts
         )
         return [*combined, self._weighted_others(weights)]
 
@@ -161,7 +172,6 @@ class GradientUpdate:
     def _per_coordinate(self):
         engine = gradients.engine()
         combiner = self.balanced.combiner
-        (rows,) = gradients.block_rows(self.pullback, self.blocks)
         weights = combiner(self.losses, active=self.active)
 
         def combine(matrix, objectives):
@@ -170,11 +180,16 @@ class GradientUpdate:
             combined = combiner.combine(matrix, active, training=True)
             return scale_loss_for_distribution(combined)
 
-        combined = rows.per_coordinate(combine)
+        combined = []
+        for part in self.parts:
+            (rows,) = gradients.block_rows(self.pullback, [part])
+            combined += rows.per_coordinate(combine)
+            # Before the rows of the next part come.
+            del rows
         return [combined, self._weighted_others([weights])]
 
-    def _check_reach(self, rows):
-        reached = np.array([block.reached for block in rows])
+    def _check_reach(self, reached):
+        reached = np.array(reached)
         if not reached.any():
             raise ValueError(
                 "No objective has a gradient with respect to any balanced "

@@ -272,10 +272,12 @@ class TrainingStep(keras.Model):
     def _rows_at_once(self):
         """Whether the gradients of all objectives are taken in one pass.
 
-        It takes the memory of K passes, and is for a few variables.
+        Unasked where they are many, of a few variables: it takes the memory of
+        K passes.
         """
         scope = self._gradient_scope
-        return self.objectives.many and scope.balances_a_part
+        many = self.objectives.many and scope.balances_a_part
+        return many or scope.vectorized
 
     def _tapped_layer(self):
         """The layer at whose output gradients are taken, or `None`."""
@@ -303,6 +305,7 @@ class TrainingStep(keras.Model):
             factor=factor,
             blocks=blocks,
             others=others,
+            parts=scope.parts(),
             overwritten=overwritten_variables(self),
             blockwise=scope.blockwise,
             gradients_at=scope.gradients_at,
