@@ -208,7 +208,11 @@ def build(model_name, count, options):
     names = [f"head_{index}" for index in range(count)]
 
     def own(method=None):
-        column = method and Column(method, lambda: WEIGHTINGS[method][0](count))
+        column = method and Column(
+            method,
+            lambda: WEIGHTINGS[method][0](count),
+            options={"vectorized_gradients": options.vectorized},
+        )
         return training_loop(model_name, names, column).run
 
     def other(way=None, method=None):
@@ -429,6 +433,11 @@ def parse(arguments=None):
     )
     parser.add_argument(
         "--quick", action="store_true", help="K = 2 and 8, 3 short rounds"
+    )
+    parser.add_argument(
+        "--vectorized",
+        action="store_true",
+        help="our gradients in one pass, as TorchJD's: vectorized_gradients",
     )
     parser.add_argument("--output", type=Path, help="also write a JSON file")
     options = parser.parse_args(arguments)

@@ -82,6 +82,10 @@ def own_step(options):
 
     keras.utils.set_random_seed(0)
     shape = (options.size, options.size, 3)
+    if keras.backend.backend() == "torch":
+        # As PyTorch itself has it: other convolutions would be transposed.
+        keras.config.set_image_data_format("channels_first")
+        shape = (3, options.size, options.size)
     names = [str(k) for k in range(options.objectives)]
     backbone = keras.applications.ResNet50(
         include_top=False, weights=None, input_shape=shape, pooling="avg"

@@ -124,6 +124,11 @@ COLUMNS = [
         options={"gradients_at": "last_shared"},
     ),
     Column(
+        "MGDA, vectorised",
+        keras_mimo.MGDACombiner,
+        options={"vectorized_gradients": True},
+    ),
+    Column(
         f"MGDA every {PERIOD}",
         lambda: combiners.EveryN(keras_mimo.MGDACombiner(), PERIOD),
         period=PERIOD,

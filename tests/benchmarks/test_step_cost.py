@@ -14,6 +14,7 @@ COLUMNS = [
     "GradDrop",
     "MGDA, last block",
     "MGDA, representation",
+    "MGDA, vectorised",
     "MGDA every 8",
     "MGDA, kept weights",
 ]
