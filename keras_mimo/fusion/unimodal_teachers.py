@@ -6,7 +6,7 @@ from keras_mimo.layers.keep_present import KeepPresent
 from keras_mimo.layers.unimodal_teacher import UnimodalTeacher
 
 
-def add_unimodal_teachers(model, teachers=None, weight=10.0):
+def add_unimodal_teachers(model, teachers=None, weight=1.0):
     """Has each encoder of a model taught by one that knows its modality alone.
 
     Uni-modal teachers (UMT). With the features `f_m` of modality `m` and those
@@ -30,8 +30,9 @@ def add_unimodal_teachers(model, teachers=None, weight=10.0):
             modality that is left out has no teacher. Defaults to `None`: new
             encoders like those of `model`, which
             `keras_mimo.callbacks.TrainTeachers` trains when training begins.
-        weight: Non-negative float. Defaults to `10.0` (our choice; it depends
-            on the scale of the features: tune it).
+        weight: Non-negative float. Defaults to `1.0` (our choice; it depends
+            on the scale of the features: tune it. With a large one the encoders
+            follow their teachers, and what fuses them learns late).
 
     Returns:
         A `MultimodalModel` with the layers of `model`, and their weights.

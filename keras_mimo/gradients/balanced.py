@@ -65,6 +65,10 @@ def weighted_blocks(pullback, blocks, weights, parts):
             found.update(zip(piece, sums, strict=True))
         # Before the rows of the next part come.
         del rows, kept
+        last = [found[index] for piece in pieces.values() for index in piece]
+        pullback.wait_for(
+            [g.values if isinstance(g, SparseGradient) else g for g in last]
+        )
     return [[found[index] for index in block] for block in blocks]
 
 
@@ -72,7 +76,8 @@ def gramians_by_part(pullback, blocks, parts, product):
     """The Gramians of K gradients of which one part is there at a time.
 
     Args:
-        pullback: As in `block_rows()`, with `keep`.
+        pullback: As in `block_rows()`, with `keep`, and `wait_for(tensors)`,
+            after which nothing is computed before these are.
         blocks: List of lists of indices.
         parts: List of lists of indices, each index of a block in one of them.
         product: As in `FlatRows.gramian()`.
@@ -91,6 +96,7 @@ def gramians_by_part(pullback, blocks, parts, product):
             reached[b] = [before or now for before, now in both]
         # Before the rows of the next part come.
         del rows, kept
+        pullback.wait_for([gramians[b] for b in pieces])
     return gramians, reached
 
 

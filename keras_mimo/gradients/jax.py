@@ -171,9 +171,14 @@ class Pullback:
         self._outputs = outputs
         self.at_once = at_once
         self.num_objectives = len(outputs) - 1
+        self._awaited = []
         self._jaxpr = jax.make_jaxpr(pushforward)(*self._inputs).jaxpr
 
     keep = FlatRows
+
+    def wait_for(self, tensors):
+        """Has what is asked from now on be computed after these."""
+        self._awaited = [tensor for tensor in tensors if tensor is not None]
 
     def row(self, k, indices):
         trainable, _, _ = self._gradients([k], [1.0])
@@ -195,7 +200,7 @@ class Pullback:
             return jnp.stack(self._pushforward(*inputs)[:count])
 
         transpose = jax.linear_transpose(linear, *self._inputs)
-        cotangents = jnp.eye(count, dtype=self._outputs[0].dtype)
+        cotangents = self._later(jnp.eye(count, dtype=self._outputs[0].dtype))
         gradients = jax.vmap(transpose)(cotangents)[argument]
         reached = [self._reached(k) for k in range(count)]
         return [
@@ -247,7 +252,15 @@ class Pullback:
             jnp.asarray(cotangent, dtype=self._outputs[k].dtype)
             for k, cotangent in zip(chosen, cotangents, strict=True)
         ]
+        cotangents = self._later(cotangents)
         return jax.linear_transpose(linear, *self._inputs)(cotangents)
+
+    def _later(self, cotangents):
+        # XLA would take what two passes share for one, and keep it.
+        if not self._awaited:
+            return cotangents
+        both = (cotangents, self._awaited)
+        return jax.lax.optimization_barrier(both)[0]
 
 
 def train_step(model, state, data):

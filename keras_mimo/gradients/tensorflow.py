@@ -155,11 +155,23 @@ class Pullback:
         self._keep_rows = keep_rows
         self.at_once = at_once
         self.num_objectives = len(outputs) - 1
+        self._one = tf.ones(())
 
     keep = FlatRows
 
+    def wait_for(self, tensors):
+        """Has what is asked from now on be computed after these."""
+        numbers = [
+            tf.reshape(_tensor(tensor), (-1,))[0]
+            for tensor in tensors
+            if tensor is not None
+        ]
+        self._one = _one_after(numbers)
+
     def row(self, k, indices):
-        return self._of_variables([self._outputs[k]], None, indices)
+        output = self._outputs[k]
+        one = tf.cast(self._one, output.dtype)
+        return self._of_variables([output], [one], indices)
 
     def rows(self, indices):
         return self._rows([self._variables[index] for index in indices])
@@ -183,7 +195,8 @@ class Pullback:
             )
             return [_tensor(gradient) for gradient in gradients]
 
-        eye = tf.eye(len(outputs), dtype=outputs[0].dtype)
+        dtype = outputs[0].dtype
+        eye = tf.eye(len(outputs), dtype=dtype) * tf.cast(self._one, dtype)
         stacked = map(tf.unstack, tf.vectorized_map(row, eye))
         parts = [next(stacked) if t else [None] * len(outputs) for t in there]
         return [
@@ -212,6 +225,16 @@ class Pullback:
         if not self._keep_rows:
             return [_tensor(gradient) for gradient in gradients]
         return _keeping_rows(gradients, variables)
+
+
+def _one_after(numbers):
+    """The number 1, which no compiler knows before it knows these."""
+    one = tf.ones(())
+    for number in numbers:
+        number = tf.abs(tf.cast(number, one.dtype))
+        finite = tf.where(tf.math.is_finite(number), number, 0.0)
+        one = tf.minimum(one, 1.0 + finite)
+    return one
 
 
 def _keeping_rows(gradients, variables):

@@ -22,7 +22,7 @@ class UnimodalTeacher(keras.layers.Layer):
 
     Args:
         teacher: Keras model or layer from `inputs` to features.
-        weight: Non-negative float. Defaults to `10.0`, as in
+        weight: Non-negative float. Defaults to `1.0`, as in
             `add_unimodal_teachers()`.
 
     Attributes:
@@ -53,7 +53,7 @@ class UnimodalTeacher(keras.layers.Layer):
     # What a plain model makes of it is its features.
     composite = True
 
-    def __init__(self, teacher, weight=10.0, **kwargs):
+    def __init__(self, teacher, weight=1.0, **kwargs):
         super().__init__(autocast=False, **kwargs)
         if not isinstance(teacher, keras.Layer):
             raise TypeError(
