@@ -41,11 +41,12 @@ help: ## show this list
 demo: $(VENV)/.examples $(DEMO_STAMPS) ## run the quick start (KERAS_BACKEND=jax, ARGS="--seeds 1")
 	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python examples/quickstart.py $(ARGS)
 
-QUICK := not slow and not hub
-SLOW := slow and not hub
-# The quick tests are many small programs, which take longer to optimise than to
-# run. The slow ones train, and are compiled as users have it.
-XLA_OF_QUICK := --xla_backend_optimization_level=0 \
+CHOSEN_quick := not slow and not hub
+CHOSEN_slow := slow and not long and not hub
+CHOSEN_long := slow and long and not hub
+# Most tests are many small programs, which take longer to optimise than to run.
+# Those that train for long are compiled as users have it.
+XLA_OF_SHORT := --xla_backend_optimization_level=0 \
 	--xla_llvm_disable_expensive_passes=true
 
 # Runs the tests of the parts $(1), and prints the time of each backend. A part
@@ -54,9 +55,13 @@ define run_tests
 failed=; times=; for backend in $(BACKENDS); do \
 	start=$$(date +%s); \
 	for part in $(1); do \
-		echo "== $$part tests on $$backend"; flags=$$XLA_FLAGS; chosen="$(SLOW)"; \
-		if [ $$part = quick ]; then \
-			flags="$(XLA_OF_QUICK) $$XLA_FLAGS"; chosen="$(QUICK)"; fi; \
+		echo "== $$part tests on $$backend"; \
+		flags="$(XLA_OF_SHORT) $$XLA_FLAGS"; \
+		case $$part in \
+			quick) chosen="$(CHOSEN_quick)";; \
+			slow) chosen="$(CHOSEN_slow)";; \
+			long) chosen="$(CHOSEN_long)"; flags=$$XLA_FLAGS;; \
+		esac; \
 		KERAS_BACKEND=$$backend OMP_NUM_THREADS=1 XLA_FLAGS="$$flags" \
 			$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 \
 			--dist worksteal -m "$$chosen" $(ARGS) \
@@ -75,7 +80,7 @@ test: install ## run the quick tests on each of BACKENDS (BACKENDS=jax, ARGS="-k
 	$(verdict)
 
 test-all: install ## run all tests on each of BACKENDS
-	@$(call run_tests,quick slow); $(verdict)
+	@$(call run_tests,quick slow long); $(verdict)
 
 mutate: install ## break the package in many places, and see the quick tests fail
 	$(BIN)/python tests/mutations.py --backends $(BACKENDS) $(ARGS)

@@ -17,6 +17,23 @@ import pytest
 
 from tests.backends import forget_compiled
 
+# What trains for longer than it compiles: make test-all has XLA optimise it.
+LONG = [
+    "benchmarks",
+    "compare",
+    "docs",
+    "examples",
+    "test_long_runs.py",
+    "test_resume.py",
+]
+
+
+def pytest_collection_modifyitems(items):
+    folder = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(folder).parts[0] in LONG:
+            item.add_marker("long")
+
 
 @pytest.fixture(autouse=True)
 def fresh_keras():

@@ -2,6 +2,7 @@
 
 import re
 
+import keras
 import numpy as np
 import pytest
 from matplotlib import image
@@ -178,3 +179,26 @@ def test_monitor_cost():
     assert row[:2] == ["mlp", "2"]
     median, low, high = map(float, re.findall(r"[\d.]+", row[3]))
     assert 0 < low <= median <= high
+
+
+@pytest.mark.slow
+def test_gradient_memory():
+    on_torch = keras.backend.backend() == "torch"
+    ways = ["1 part", "4 parts"] if on_torch else ["2 parts"]
+    head, rows = table(
+        printed(
+            "benchmarks/gradient_memory.py",
+            *("--backbone", "MobileNet", "--batch", 2, "--size", 32),
+            *("--objectives", 4 if on_torch else 2, "--steps", 1),
+            *("--ways", *ways),
+        )
+    )
+    assert head == ["way", "MB of a step", "s a step", "times plain"]
+    assert [row[0] for row in rows] == ["plain", *ways]
+    for row in rows:
+        assert all(float(cell) >= 0 for cell in row[1:])
+    if on_torch:
+        # Four gradients of 13 MB, of which a quarter is there at a time.
+        plain, whole, parts = (float(row[1]) for row in rows)
+        assert whole - plain > 30
+        assert parts < whole - 20

@@ -223,7 +223,8 @@ def test_trained_teachers_know_their_modality_alone():
 def test_samples_without_a_modality_have_no_part(build):
     x = {**X, "a": X["a"].copy()}
     x["a"][:6] = np.nan
-    model = keras_mimo.add_unimodal_teachers(plain(build, missing={"a": None}))
+    plain_model = plain(build, missing={"a": None})
+    model = keras_mimo.add_unimodal_teachers(plain_model, weight=10.0)
     compiled(model, keras.optimizers.SGD(0.0))
     student, teacher = (
         model.get_layer(name) for name in ("a_encoder", "a_teacher")
