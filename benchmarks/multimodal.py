@@ -21,7 +21,8 @@ fusion of their own, and come with late fusion. UMT's teachers are trained for
 as many epochs as the model, and MLA, whose batches are one modality's each, for
 as many times the epochs as there are modalities. SGD has momentum .9 and
 the rate `RATE`; "sum, 3 times the rate" is what a method that takes longer
-steps has to beat.
+steps has to beat, and "sum, a third of the rate" what one that takes shorter
+ones has to, under SGD.
 
 Every run is kept in `--folder`, so that the same command goes on where it was
 stopped. `--summary` trains nothing and prints what is there, also of
@@ -291,6 +292,9 @@ def run(name, fusion, optimizer, options):
     maker = getattr(keras.optimizers, optimizer)
     epochs = options.epochs or task.epochs
     methods = methods_of(name, fusion, shapes, rate, epochs)
+    if optimizer == "SGD":
+        third = {"combiner": "sum", "learning_rate": rate / 3}
+        methods.append({"name": "sum, a third of the rate", **third})
     if options.methods:
         names = [m if isinstance(m, str) else m["name"] for m in methods]
         pairs = zip(methods, names, strict=True)

@@ -19,6 +19,7 @@ SHOWN = ("joint", BASELINE, "MIMO", "sum, 3 times the rate")
 # What is no letter in a name is "_" in the names of its files.
 NAMES = {
     "sum_3_times_the_rate": "sum, 3 times the rate",
+    "sum_a_third_of_the_rate": "sum, a third of the rate",
     "D_R": "D&R",
     "G_Blending": "G-Blending",
     "OGM_GE": "OGM-GE",

@@ -147,7 +147,8 @@ class BalancedModel(TrainingStep):
                 as large, a combiner of gradients divides what it compares. With
                 more than one, the gradients of all objectives are in memory of
                 one part at a time: a pass back to each part for each objective,
-                and one more for the weighted sum. Defaults to 1.
+                and one more for the weighted sum. It saves nothing on
+                TensorFlow on a CPU. Defaults to 1.
             vectorized_gradients: Boolean, whether the gradients of all
                 objectives are taken in one vectorised pass, which has the
                 memory of K passes, and not in K passes, one after another. For
