@@ -261,8 +261,8 @@ MUTATIONS = [
     mutation(
         "training: the Gramian is of scaled gradients",
         "training/gradient_update.py",
-        "r.gramian(gramian) / self.scale / self.scale",
-        "r.gramian(gramian) / self.scale",
+        "[gramian / self.scale / self.scale for gramian in gramians]",
+        "[gramian / self.scale for gramian in gramians]",
         "gradients/test_balanced.py",
     ),
     mutation(
@@ -400,9 +400,8 @@ MUTATIONS = [
         for backend, old, new in [
             (
                 "tensorflow",
-                "return self._of_variables([self._outputs[k]], None, indices)",
-                "return self._of_variables([self._outputs[k - 1]], None, "
-                "indices)",
+                "output = self._outputs[k]",
+                "output = self._outputs[k - 1]",
             ),
             (
                 "torch",
@@ -964,5 +963,35 @@ MUTATIONS = [
         "kernel = unit_length(ops.cast(self.kernel, dtype), axis=0)",
         "kernel = ops.cast(self.kernel, dtype)",
         "layers/test_cosine_classifier.py",
+    ),
+    mutation(
+        "parts of gradients: the Gramian is that of the last part",
+        "gradients/balanced.py",
+        "gramians[b] = gramians[b] + kept.gramian(product)",
+        "gramians[b] = kept.gramian(product)",
+        "training/test_gradient_parts.py",
+    ),
+    mutation(
+        "parts of gradients: the rows of a part are kept while the next come",
+        "gradients/balanced.py",
+        """        # Before the rows of the next part come.
+        del rows, kept
+        pullback.wait_for([gramians[b] for b in pieces])""",
+        """        pullback.wait_for([gramians[b] for b in pieces])""",
+        "training/test_gradient_parts.py",
+    ),
+    mutation(
+        "parts of gradients: by where a variable begins",
+        "training/gradient_scope.py",
+        "(2 * before + size) * self._gradient_parts",
+        "2 * before * self._gradient_parts",
+        "training/test_gradient_parts.py",
+    ),
+    mutation(
+        "vectorised gradients: every objective reaches what any does, PyTorch",
+        "gradients/torch_reach.py",
+        "bool(mask >> k & 1) for mask in found",
+        "bool(mask) for mask in found",
+        "training/test_gradient_parts.py",
     ),
 ]

@@ -65,7 +65,7 @@ SCOPES = [
 ]
 CASES = [
     *((way, scope) for way in (PARTS, AT_ONCE) for scope in SCOPES),
-    (PARTS | AT_ONCE, SCOPES[0]),
+    (PARTS | AT_ONCE, SCOPES[1]),
     (dict(gradient_parts=100), SCOPES[2]),
 ]
 AT_LAYER = (AT_ONCE, dict(gradients_at="first"))
@@ -74,7 +74,7 @@ AT_LAYER = (AT_ONCE, dict(gradients_at="first"))
 @pytest.mark.parametrize(
     "way, scope",
     quick(
-        [(PARTS, SCOPES[1]), (PARTS | AT_ONCE, SCOPES[0]), AT_LAYER],
+        [(PARTS, SCOPES[0]), (PARTS | AT_ONCE, SCOPES[1]), AT_LAYER],
         [*CASES, AT_LAYER],
     ),
 )
