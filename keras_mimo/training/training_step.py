@@ -101,7 +101,8 @@ class TrainingStep(keras.Model):
             return super().train_step(*args)
         if self.combiner.needs != "losses":
             step = engine.train_step
-            given = self._overrides_loss or self._gradient_scope.given
+            scope = self._gradient_scope
+            given = scope.given or scope.vectorized or self._overrides_loss
             if self.combiner.needs == "gradients" or given:
                 step = engine.with_reach(step)
             return step(self, *args)

@@ -260,6 +260,8 @@ def test_gradients_at_a_representation(eager, rows):
         dict(combiner="mgda", gradients_at="second"),
         dict(combiner="mgda", blocks="layer"),
         dict(combiner="trimmed_mean"),
+        dict(combiner="mgda", vectorized_gradients=True),
+        dict(combiner="mgda", gradient_parts=2),
     ],
 )
 def test_compiled_by_a_compiler_of_the_backend(arguments):
