@@ -308,7 +308,7 @@ def test_a_built_combiner_fits_no_other_variables():
 
 
 def test_refused():
-    with pytest.raises(ValueError, match="`gradients_at` compares gradients"):
+    with pytest.raises(ValueError, match="`gradients_at` is for combiners"):
         model(ExcessMTLCombiner(), gradients_at="shared")
     for wrapper in (MoCo, Smoothed):
         with pytest.raises(ValueError, match="does not show it the gradients"):
