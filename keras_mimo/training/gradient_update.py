@@ -182,6 +182,7 @@ class GradientUpdate:
 
         combined = []
         for part in self.parts:
+            self.pullback.wait_for(combined)
             (rows,) = gradients.block_rows(self.pullback, [part])
             combined += rows.per_coordinate(combine)
             # Before the rows of the next part come.
