@@ -976,9 +976,17 @@ MUTATIONS = [
         "gradients/balanced.py",
         """        # Before the rows of the next part come.
         del rows, kept
-        pullback.wait_for([gramians[b] for b in pieces])""",
-        """        pullback.wait_for([gramians[b] for b in pieces])""",
+        pullback = pullback.after([gramians[b] for b in pieces])""",
+        """        pullback = pullback.after([gramians[b] for b in pieces])""",
         "training/test_gradient_parts.py",
+    ),
+    mutation(
+        "parts of gradients: what is awaited in a branch is awaited after it",
+        "gradients/tensorflow.py",
+        "later = copy.copy(self)",
+        "later = self",
+        "training/test_gradient_parts.py",
+        backends=("tensorflow",),
     ),
     mutation(
         "parts of gradients: by where a variable begins",

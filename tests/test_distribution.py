@@ -30,7 +30,9 @@ ENGINES = {
 def start(tmp_path, engine, chosen, rank, ports):
     environment = {
         **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        # And what this process has: both compile alike.
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4 "
+        + os.environ.get("XLA_FLAGS", ""),
         # XLA's devices on a CPU share threads: each of two programs at once may
         # wait for a device that the other one holds.
         "JAX_CPU_ENABLE_ASYNC_DISPATCH": "0",

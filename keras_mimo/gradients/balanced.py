@@ -43,7 +43,8 @@ def weighted_blocks(pullback, blocks, weights, parts):
 
     Args:
         pullback: As in `block_rows()`, with `weighted(weights, indices)`, the
-            gradient of the weighted sum of the first outputs, and `keep`.
+            gradient of the weighted sum of the first outputs, and `keep` and
+            `after()`, as in `gramians_by_part()`.
         blocks: List of lists of indices.
         weights: For each block, a tensor of shape `(K,)`.
         parts: List of lists of indices: all K gradients are in memory of one
@@ -58,6 +59,7 @@ def weighted_blocks(pullback, blocks, weights, parts):
             for block, w in zip(blocks, weights, strict=True)
         ]
     found = {}
+    pullback = pullback.after(weights)
     for pieces in _pieces(blocks, parts):
         rows = block_rows(pullback, list(pieces.values()), pullback.keep)
         for (b, piece), kept in zip(pieces.items(), rows, strict=True):
@@ -66,7 +68,7 @@ def weighted_blocks(pullback, blocks, weights, parts):
         # Before the rows of the next part come.
         del rows, kept
         last = [found[index] for piece in pieces.values() for index in piece]
-        pullback.wait_for(
+        pullback = pullback.after(
             [g.values if isinstance(g, SparseGradient) else g for g in last]
         )
     return [[found[index] for index in block] for block in blocks]
@@ -76,8 +78,8 @@ def gramians_by_part(pullback, blocks, parts, product):
     """The Gramians of K gradients of which one part is there at a time.
 
     Args:
-        pullback: As in `block_rows()`, with `keep`, and `wait_for(tensors)`,
-            after which nothing is computed before these are.
+        pullback: As in `block_rows()`, with `keep`, and `after(tensors)`, the
+            same gradients, computed no sooner than these.
         blocks: List of lists of indices.
         parts: List of lists of indices, each index of a block in one of them.
         product: As in `FlatRows.gramian()`.
@@ -96,7 +98,7 @@ def gramians_by_part(pullback, blocks, parts, product):
             reached[b] = [before or now for before, now in both]
         # Before the rows of the next part come.
         del rows, kept
-        pullback.wait_for([gramians[b] for b in pieces])
+        pullback = pullback.after([gramians[b] for b in pieces])
     return gramians, reached
 
 

@@ -1,5 +1,6 @@
 import contextlib
 import contextvars
+import copy
 import functools
 
 import jax
@@ -176,9 +177,11 @@ class Pullback:
 
     keep = FlatRows
 
-    def wait_for(self, tensors):
-        """Has what is asked from now on be computed after these."""
-        self._awaited = [tensor for tensor in tensors if tensor is not None]
+    def after(self, tensors):
+        """The same gradients, computed no sooner than these tensors."""
+        later = copy.copy(self)
+        later._awaited = [tensor for tensor in tensors if tensor is not None]
+        return later
 
     def row(self, k, indices):
         trainable, _, _ = self._gradients([k], [1.0])

@@ -1,4 +1,5 @@
 import contextlib
+import copy
 import functools
 
 import keras
@@ -159,14 +160,16 @@ class Pullback:
 
     keep = FlatRows
 
-    def wait_for(self, tensors):
-        """Has what is asked from now on be computed after these."""
+    def after(self, tensors):
+        """The same gradients, computed no sooner than these tensors."""
         numbers = [
             tf.reshape(_tensor(tensor), (-1,))[0]
             for tensor in tensors
             if tensor is not None
         ]
-        self._one = _one_after(numbers)
+        later = copy.copy(self)
+        later._one = _one_after(numbers)
+        return later
 
     def row(self, k, indices):
         output = self._outputs[k]

@@ -182,8 +182,8 @@ class GradientUpdate:
 
         combined = []
         for part in self.parts:
-            self.pullback.wait_for(combined)
-            (rows,) = gradients.block_rows(self.pullback, [part])
+            pullback = self.pullback.after(combined)
+            (rows,) = gradients.block_rows(pullback, [part])
             combined += rows.per_coordinate(combine)
             # Before the rows of the next part come.
             del rows
