@@ -49,10 +49,12 @@ class GradientSurgeryCombiner(BalancedGradientCombiner):
         columns = ops.arange(orders.shape[-1], dtype="int32")
         meetings = positive[:, None] & positive[None, :]
         meetings = meetings & (columns[:, None] != columns[None, :])
+        tangents = targets / ops.sqrt((1 - targets) * (1 + targets))
 
         def step(position, state):
             rows, seen = state
             here = ops.take(orders, position, axis=-1)[..., None] == columns
+            here = here & meetings
             # No matmul: accelerators round float32 in theirs.
             products = ops.sum(rows[..., None, :] * matrix, axis=-1)
             squares = ops.sum(rows * products, axis=-1, keepdims=True)
@@ -60,12 +62,11 @@ class GradientSurgeryCombiner(BalancedGradientCombiner):
             cosine = products / ops.where(size > 0, size, 1.0)
             cosine = ops.clip(cosine, -1.0, 1.0)
             # Towards the target in the plane of the two.
-            tangent = targets / ops.sqrt((1 - targets) * (1 + targets))
             sine = ops.sqrt((1 - cosine) * (1 + cosine))
-            added = size * (tangent * sine - cosine)
-            change = here & meetings & (cosine < targets)
+            added = size * (tangents * sine - cosine)
+            change = here & (cosine < targets)
             rows = rows + ops.where(change, added, 0.0)
-            return rows, ops.where(here & meetings, cosine, seen)
+            return rows, ops.where(here, cosine, seen)
 
         rows, seen = ops.fori_loop(
             0, orders.shape[-1], step, (rows, ops.zeros_like(rows))
