@@ -42,7 +42,7 @@ demo: $(VENV)/.examples $(DEMO_STAMPS) ## run the quick start (KERAS_BACKEND=jax
 	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python examples/quickstart.py $(ARGS)
 
 CHOSEN_quick := not slow and not hub
-CHOSEN_slow := slow and not long and not hub
+CHOSEN_short := not (slow and long) and not hub
 CHOSEN_long := slow and long and not hub
 # Most tests are many small programs, which take longer to optimise than to run.
 # Those that train for long are compiled as users have it.
@@ -59,7 +59,7 @@ failed=; times=; for backend in $(BACKENDS); do \
 		flags="$(XLA_OF_SHORT) $$XLA_FLAGS"; \
 		case $$part in \
 			quick) chosen="$(CHOSEN_quick)";; \
-			slow) chosen="$(CHOSEN_slow)";; \
+			short) chosen="$(CHOSEN_short)";; \
 			long) chosen="$(CHOSEN_long)"; flags=$$XLA_FLAGS;; \
 		esac; \
 		KERAS_BACKEND=$$backend OMP_NUM_THREADS=1 XLA_FLAGS="$$flags" \
@@ -80,7 +80,7 @@ test: install ## run the quick tests on each of BACKENDS (BACKENDS=jax, ARGS="-k
 	$(verdict)
 
 test-all: install ## run all tests on each of BACKENDS
-	@$(call run_tests,quick slow long); $(verdict)
+	@$(call run_tests,short long); $(verdict)
 
 mutate: install ## break the package in many places, and see the quick tests fail
 	$(BIN)/python tests/mutations.py --backends $(BACKENDS) $(ARGS)
