@@ -56,6 +56,8 @@ def update(**arguments):
     before = [ops.convert_to_numpy(v).copy() for v in variables]
     logs = model.train_on_batch(*data(), return_dict=True)
     after = [ops.convert_to_numpy(v) for v in variables]
+    # Keras 3.12 has arrays there.
+    logs = {name: float(value) for name, value in logs.items()}
     return [b - a for b, a in zip(before, after, strict=True)], logs
 
 
