@@ -981,6 +981,15 @@ MUTATIONS = [
         "training/test_gradient_parts.py",
     ),
     mutation(
+        "parts of gradients: those of coordinates are kept while the next come",
+        "training/gradient_update.py",
+        """            # Before the rows of the next part come.
+            del rows
+""",
+        "",
+        "training/test_gradient_parts.py",
+    ),
+    mutation(
         "parts of gradients: what is awaited in a branch is awaited after it",
         "gradients/tensorflow.py",
         "later = copy.copy(self)",

@@ -200,6 +200,22 @@ def test_one_part_is_in_memory_at_a_time():
     assert pullback.awaited == 8
 
 
+def test_one_part_of_the_coordinates_is_in_memory_at_a_time(monkeypatch):
+    alive = []
+    block_rows = gradients.block_rows
+
+    def watched(*args):
+        assert not any(held() for held in alive), "more than one part"
+        rows = block_rows(*args)
+        alive.extend(map(weakref.ref, rows))
+        return rows
+
+    monkeypatch.setattr(gradients, "block_rows", watched)
+    update(**PARTS, combiner="trimmed_mean")
+    # TensorFlow traces a first step twice.
+    assert len(alive) in (3, 6)
+
+
 @pytest.mark.slow
 def test_is_saved(tmp_path):
     model = compiled(gradient_parts=2, vectorized_gradients=True)
