@@ -361,6 +361,14 @@ MUTATIONS = [
         "        _assign(self._before)\n",
         "",
         "gradients/test_look_again.py",
+        backends=("tensorflow",),
+    ),
+    mutation(
+        "look again: with other random numbers, PyTorch",
+        "gradients/torch.py",
+        "        torch._foreach_copy_(*self._before)\n",
+        "        pass\n",
+        "gradients/test_look_again.py",
     ),
     # Engines.
     mutation(

@@ -205,7 +205,6 @@ def test_litert_takes_any_batch_size(tmp_path):
         np.testing.assert_allclose(actual, expected[:samples], atol=1e-5)
 
 
-@pytest.mark.slow
 def test_the_output_that_is_asked_for_is_exported(tmp_path):
     model, x = two_sensors(), readings()
     path = tmp_path / "gyro.onnx"
