@@ -228,7 +228,7 @@ CASES = {
     "graddrop": Case(drop, sparse=False),
     "graddrop, two": Case(drop, adam(), "two", sparse=False),
 }
-QUICK = ("mgda, Adam, two",)
+QUICK = ("mgda, Adam, two", "graddrop")
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
