@@ -165,6 +165,8 @@ class GradientBlending(keras.callbacks.Callback):
         names = self.model.combiner.objective_names
         total, count = np.zeros(len(names)), 0
         for x, y, sample_weight in data():
+            # Keras 3.12 goes on with the means of the batches before.
+            self.model.reset_metrics()
             logs = self.model.test_on_batch(
                 x, y, sample_weight, return_dict=True
             )

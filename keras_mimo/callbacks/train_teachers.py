@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_mimo import gradients
 from keras_mimo.callbacks.labelled_batches import LabelledBatches
+from keras_mimo.callbacks.labelled_batches import num_samples
 from keras_mimo.fusion.dependencies import calls
 from keras_mimo.fusion.graph import Renamed
 from keras_mimo.fusion.unimodal_heads import last_activation
@@ -90,18 +91,24 @@ class TrainTeachers(keras.callbacks.Callback):
     def _train(self, model):
         names = list(model.output)
         rng = np.random.default_rng(self.seed)
+        one = len(names) == 1
+        keys = ["loss" if one else f"{name}_loss" for name in names]
         for _ in range(self.epochs):
-            model.reset_metrics()
+            total, count = np.zeros(len(names)), 0
             for x, y, sample_weight in self.train(rng):
+                # Keras 3.12 goes on with the means of the batches before.
+                model.reset_metrics()
                 logs = model.train_on_batch(
                     x,
                     _of_outputs(y, names),
                     _of_outputs(sample_weight, names),
                     return_dict=True,
                 )
-            one = len(names) == 1
-            losses = {n: logs["loss" if one else f"{n}_loss"] for n in names}
-            self.history.append({n: float(v) for n, v in losses.items()})
+                size = num_samples(x)
+                total += size * np.array([float(logs[key]) for key in keys])
+                count += size
+            losses = (total / count).tolist()
+            self.history.append(dict(zip(names, losses, strict=True)))
 
 
 def _teachers(model):
