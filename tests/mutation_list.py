@@ -998,6 +998,13 @@ MUTATIONS = [
         "training/test_gradient_parts.py",
     ),
     mutation(
+        "parts of gradients: they do not wait for the weights",
+        "gradients/balanced.py",
+        "    pullback = pullback.after(weights)\n",
+        "    pullback.after(weights)\n",
+        "training/test_gradient_parts.py",
+    ),
+    mutation(
         "parts of gradients: what is awaited in a branch is awaited after it",
         "gradients/tensorflow.py",
         "later = copy.copy(self)",
